@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/base.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <vector>
+
+namespace naite {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path fresh_directory(const std::string& name) {
+  const fs::path path = fs::temp_directory_path() / fmt::format("naite-{}-{}", name, ::getpid());
+  fs::remove_all(path);
+  fs::create_directories(path);
+  return path;
+}
+
+TEST(Philox, MatchesThePublishedVectors) {
+  // Random123 distribution, kat_vectors, philox4x32 10 rounds.
+  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
+            (PhiloxBlock{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
+            (PhiloxBlock{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (PhiloxBlock{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Philox, BoundedNumbersStayBelowTheBound) {
+  for (uint64_t i = 0; i < 1000; ++i) {
+    EXPECT_LT(random_below(7, 1, Purpose::kDataOrder, i), 7u);
+    const double unit = random_unit(1, Purpose::kSampling, i);
+    EXPECT_GE(unit, 0.0);
+    EXPECT_LT(unit, 1.0);
+  }
+}
+
+TEST(Sha256, MatchesFips180) {
+  EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(sha256_hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+TEST(Bf16, RoundsToNearestEvenAndFlushes) {
+  EXPECT_EQ(float_to_bf16(1.0f), 0x3f80);
+  EXPECT_EQ(float_to_bf16(std::bit_cast<float>(0x3f808000u)), 0x3f80);  // tie to even
+  EXPECT_EQ(float_to_bf16(std::bit_cast<float>(0x3f818000u)), 0x3f82);  // tie to even, upwards
+  EXPECT_EQ(float_to_bf16(std::bit_cast<float>(0x3f808001u)), 0x3f81);
+  EXPECT_EQ(float_to_bf16(std::bit_cast<float>(0x807fffffu)), 0x8000);  // subnormal: signed zero
+  EXPECT_EQ(float_to_bf16(std::bit_cast<float>(0x7f7fffffu)), 0x7f80);  // overflow: infinity
+  EXPECT_EQ(float_to_bf16(std::bit_cast<float>(0x7f800001u)), 0x7fc0);  // NaN stays NaN
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = bf16_to_float(static_cast<uint16_t>(bits));
+    if (std::isnan(value)) continue;
+    const bool subnormal = (bits & 0x7f80) == 0;
+    EXPECT_EQ(float_to_bf16(value), subnormal ? (bits & 0x8000) : bits);
+  }
+}
+
+TEST(FloatMode, FlushesAndIsInheritedByThePool) {
+  set_float_mode();
+  volatile float tiny = 1.5e-38f;
+  volatile float half = 0.5f;
+  EXPECT_EQ(tiny * half, 0.0f);
+  ThreadPool pool(3);
+  std::atomic<int> set{0};
+  pool.run(64, [&](int64_t, int) { set += float_mode_is_set(); });
+  EXPECT_EQ(set, 64);
+}
+
+TEST(ThreadPool, RunsEveryTaskOnce) {
+  for (int threads : {1, 2, 3, 5}) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 200; ++round) {
+      std::vector<int> hits(round);
+      pool.run(round, [&](int64_t task, int thread) {
+        ASSERT_LT(thread, threads);
+        ++hits[task];
+      });
+      EXPECT_EQ(std::accumulate(hits.begin(), hits.end(), 0), round);
+    }
+  }
+}
+
+TEST(Math, AgreesWithTheCLibrary) {
+  for (double x = -40.0; x < 40.0; x += 0.37) {
+    EXPECT_NEAR(exact_exp2(x) / std::exp2(x), 1.0, 1e-14);
+    EXPECT_NEAR(exact_log2(std::exp2(x)), x, 1e-13);
+    EXPECT_NEAR(exact_sin(x * 1000), std::sin(x * 1000), 1e-11);
+    EXPECT_NEAR(exact_cos(x * 1000), std::cos(x * 1000), 1e-11);
+  }
+  EXPECT_NEAR(exact_power(10000.0, -0.25), 0.1, 1e-15);
+  EXPECT_EQ(integer_power(0.5, 10), 0x1p-10);
+}
+
+TEST(Files, WriteIsAtomicAndLeavesNoRemains) {
+  const fs::path dir = fresh_directory("files");
+  ASSERT_TRUE(write_file(dir / "a", "one").ok());
+  ASSERT_TRUE(write_file(dir / "a", "two").ok());
+  EXPECT_EQ(*read_file(dir / "a"), "two");
+  {
+    Result<FileWriter> writer = FileWriter::create(dir / "b");
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE(writer->write("half").ok());
+  }
+  EXPECT_EQ(*list_directory(dir), std::vector<std::string>{"a"});
+  EXPECT_EQ(MappedFile::open(dir / "a")->bytes(), "two");
+  const Result<std::string> missing = read_file(dir / "none");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_NE(missing.error().message.find("No such file"), std::string::npos);
+  fs::remove_all(dir);
+}
+
+TEST(Files, DirectoryAppearsWhole) {
+  const fs::path dir = fresh_directory("dirs");
+  {
+    Result<DirectoryWriter> writer = DirectoryWriter::create(dir / "kept");
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE(write_file(writer->path() / "x", "1").ok());
+    EXPECT_FALSE(fs::exists(dir / "kept"));
+    ASSERT_TRUE(writer->commit().ok());
+  }
+  EXPECT_TRUE(fs::exists(dir / "kept" / "x"));
+  fs::create_directories(dir / ".tmp-dead-1");
+  ASSERT_TRUE(remove_unfinished(dir).ok());
+  EXPECT_EQ(*list_directory(dir), std::vector<std::string>{"kept"});
+  fs::remove_all(dir);
+}
+
+TEST(Config, NamesFileKeyExpectedAndFound) {
+  Result<nlohmann::json> value = parse_toml("[model]\nhidden_sise = 4\nlayers = 'x'\n", "r.toml");
+  ASSERT_TRUE(value.ok());
+  {
+    Table table((*value)["model"], "r.toml: [model]");
+    table.integer("hidden_size", 8, 1, 100);
+    table.string("layers", "");
+    const Status status = table.finish();
+    ASSERT_FALSE(status.ok());
+    EXPECT_EQ(status.error().message,
+              "r.toml: [model] does not know the key `hidden_sise`; did you mean `hidden_size`?");
+  }
+  Table table((*value)["model"], "r.toml: [model]");
+  table.integer("layers", 8, 1, 100);
+  EXPECT_EQ(table.finish(true).error().message,
+            "r.toml: [model] `layers` must be an integer from 1 to 100, is \"x\"");
+  EXPECT_EQ(parse_toml("a = \n", "r.toml").error().message.substr(0, 9), "r.toml:1:");
+}
+
+TEST(Config, HostileJsonIsRefused) {
+  EXPECT_FALSE(parse_json(std::string(10000, '['), "x").ok());
+  EXPECT_FALSE(parse_json("{\"a\":", "x").ok());
+  EXPECT_FALSE(parse_json("", "x").ok());
+  EXPECT_TRUE(parse_json("{\"a\": \"[[[[\"}", "x").ok());
+}
+
+}  // namespace
+}  // namespace naite

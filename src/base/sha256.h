@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// SHA-256 (OpenSSL), incremental.
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace naite {
+
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
+
+  void update(const void* data, size_t bytes);
+  void update(std::string_view text) { update(text.data(), text.size()); }
+  // The digest as 64 lower-case hexadecimal digits; the object is spent afterwards.
+  std::string hex();
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+std::string sha256_hex(std::string_view data);
+Result<std::string> sha256_file(const std::filesystem::path& path);
+
+}  // namespace naite
