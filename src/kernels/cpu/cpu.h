@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The CPU backend: binds the list in kernels.h to this folder's free functions. Owns one scratch
+// buffer per thread of the pool; everything else lives in the caller's views and workspaces, so no
+// operation allocates.
+#include "kernels/cpu/context.h"
+#include "kernels/kernels.h"
+
+namespace naite::kernels::cpu {
+
+class CpuKernels final : public Kernels {
+ public:
+  CpuKernels(ThreadPool& pool, Isa isa);
+  ~CpuKernels() override;
+  CpuKernels(const CpuKernels&) = delete;
+
+  std::string name() const override;
+
+  void* allocate(int64_t bytes) override;
+  void release(void* memory, int64_t bytes) override;
+  void upload(void* to, const void* from_host, int64_t bytes) override;
+  void download(void* to_host, const void* from, int64_t bytes) override;
+  int64_t fixed_bytes() const override;
+
+  int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) const override;
+  void prepare(void* prepared, Use use, DType compute, View master) override;
+
+  int64_t linear_workspace(DType compute, int64_t tokens, int64_t in, int64_t out) const override;
+  void linear(std::span<const Projection> parts, View x, Workspace workspace) override;
+  void linear_backward_input(Gradient dx, std::span<const Projection> parts,
+                             Workspace workspace) override;
+  void linear_backward_weight(Gradient dw, View dy, View x, Workspace workspace) override;
+  void column_sum(Gradient dbias, View dy, Workspace workspace) override;
+
+  int64_t embed_workspace(int64_t tokens, int64_t vocabulary) const override;
+  void embed(View y, View ids, View table) override;
+  void embed_backward(Gradient dtable, View dy, View ids, Workspace workspace) override;
+
+  int64_t rms_norm_workspace(int64_t tokens, int64_t cols) const override;
+  void rms_norm(View y, View rstd, View sum, View x, View delta, View w,
+                NormArguments arguments) override;
+  void rms_norm_backward(Gradient dx, Gradient ddelta, Gradient dw, View dy, View dsum, View x,
+                         View rstd, View w, NormArguments arguments, Workspace workspace) override;
+
+  void rope(View y, View x, View positions, View table, RopeArguments arguments) override;
+  void rope_backward(Gradient dx, View dy, View positions, View table,
+                     RopeArguments arguments) override;
+
+  int64_t attention_workspace(DType compute, int64_t tokens, int64_t keys,
+                              AttentionArguments arguments) const override;
+  void attention(View y, View lse, View q, View k, View v, View spans, AttentionArguments arguments,
+                 Workspace workspace) override;
+  void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
+                          View k, View v, View spans, AttentionArguments arguments,
+                          Workspace workspace) override;
+  void store_rows(View cache, View x, View slots) override;
+
+  void gated(View y, View gate, View up, Activation activation) override;
+  void gated_backward(Gradient dgate, Gradient dup, View dy, View gate, View up,
+                      Activation activation) override;
+
+  int64_t linear_cross_entropy_workspace(DType compute, int64_t tokens, int64_t in,
+                                         int64_t vocabulary, bool backward) const override;
+  void linear_cross_entropy(View loss, View x, View w, View targets, Workspace workspace) override;
+  void linear_cross_entropy_backward(View loss, Gradient dx, Gradient dw, View x, View w,
+                                     View targets, View scale, Workspace workspace) override;
+
+  float sum_squares(View x) override;
+  void add(View y, View a, View b) override;
+  void zero(View y) override;
+  void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
+
+ private:
+  Context context_;
+};
+
+}  // namespace naite::kernels::cpu

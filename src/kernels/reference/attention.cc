@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention, forward and backward, and rotary positions. Formulas and orders: kernels.h.
+#include <algorithm>
+#include <vector>
+
+#include "kernels/reference/reference.h"
+
+namespace naite::kernels {
+
+namespace {
+
+// The keys that query t sees: rows [first, end) of k and v, positions counted from `begin`.
+struct Visible {
+  int64_t begin, first, end;
+};
+
+Visible visible_keys(const View& spans, int64_t t, int64_t window) {
+  const int64_t begin = spans.as<int32_t>()[2 * t];
+  const int64_t end = spans.as<int32_t>()[2 * t + 1];
+  return {begin, window > 0 ? std::max(begin, end - window) : begin, end};
+}
+
+template <class Real>
+Real score(const View& q, const View& k, int64_t t, int64_t u, int64_t head, int64_t kv_head,
+           int64_t width) {
+  Chain<Real> chain(q.dtype, Real{0});
+  for (int64_t d = 0; d < width; ++d)
+    chain.feed(load<Real>(q, t, head * width + d), load<Real>(k, u, kv_head * width + d));
+  return chain.finish();
+}
+
+template <class Real>
+Real score_factor(const AttentionArguments& arguments) {
+  return static_cast<Real>(arguments.scale * 1.44269504088896340736);
+}
+
+// Starts a chain whose pairs are formed by document position: a first key at an odd position is the
+// second of its pair, whose first is +0.
+template <class Real>
+Chain<Real> chain_from(DType dtype, int64_t first_position) {
+  Chain<Real> chain(dtype, Real{0});
+  if (first_position % 2 != 0) chain.feed(Real{0}, Real{0});
+  return chain;
+}
+
+}  // namespace
+
+template <class Real>
+void ReferenceKernels<Real>::attention(View y, View lse, View q, View k, View v, View spans,
+                                       AttentionArguments a, Workspace) {
+  const Real c = score_factor<Real>(a);
+  for (int64_t t = 0; t < q.rows; ++t) {
+    const Visible keys = visible_keys(spans, t, a.window);
+    for (int64_t h = 0; h < a.num_heads; ++h) {
+      const int64_t kv = h / (a.num_heads / a.num_kv_heads);
+      std::vector<Real> p(keys.end - keys.first);
+      for (int64_t u = keys.first; u < keys.end; ++u)
+        p[u - keys.first] = score<Real>(q, k, t, u, h, kv, a.head_dim);
+      Real m = p[0];
+      for (Real s : p) m = m > s ? m : s;
+      const Real mc = m * c;
+      for (Real& s : p) s = exp2(fma(s, c, -mc));
+      const Real l = sum<Real>(static_cast<int64_t>(p.size()),
+                               [&](int64_t i, Real lane) { return lane + p[i]; });
+      const Real inverse = Real{1} / l;
+      store<Real>(lse, t, h, mc + log2(l));
+      for (int64_t d = 0; d < a.value_dim; ++d) {
+        Chain<Real> chain = chain_from<Real>(q.dtype, keys.first - keys.begin);
+        for (int64_t u = keys.first; u < keys.end; ++u)
+          chain.feed(rounded<Real>(q.dtype, p[u - keys.first]),
+                     load<Real>(v, u, kv * a.value_dim + d));
+        store<Real>(y, t, h * a.value_dim + d, chain.finish() * inverse);
+      }
+    }
+  }
+}
+
+template <class Real>
+void ReferenceKernels<Real>::attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy,
+                                                View y, View lse, View q, View k, View v,
+                                                View spans, AttentionArguments a, Workspace) {
+  const int64_t T = q.rows, group = a.num_heads / a.num_kv_heads;
+  const Real c = score_factor<Real>(a);
+  const Real scale = static_cast<Real>(a.scale);
+  // p and ds of head h for every (query, key), rounded as the products read them; 0 where
+  // invisible.
+  std::vector<Real> p(T * T), ds(T * T);
+  std::vector<Chain<Real>> dk_chains, dv_chains;
+  for (int64_t h = 0; h < a.num_heads; ++h) {
+    const int64_t kv = h / group;
+    std::fill(p.begin(), p.end(), Real{0});
+    std::fill(ds.begin(), ds.end(), Real{0});
+    for (int64_t t = 0; t < T; ++t) {
+      const Visible keys = visible_keys(spans, t, a.window);
+      const Real delta = sum<Real>(a.value_dim, [&](int64_t d, Real lane) {
+        return fma(load<Real>(dy, t, h * a.value_dim + d), load<Real>(y, t, h * a.value_dim + d),
+                   lane);
+      });
+      for (int64_t u = keys.first; u < keys.end; ++u) {
+        const Real s = score<Real>(q, k, t, u, h, kv, a.head_dim);
+        const Real weight = exp2(fma(s, c, -load<Real>(lse, t, h)));
+        const Real dp = score<Real>(dy, v, t, u, h, kv, a.value_dim);
+        p[t * T + u] = rounded<Real>(q.dtype, weight);
+        ds[t * T + u] = rounded<Real>(q.dtype, weight * (dp - delta));
+      }
+      for (int64_t d = 0; d < a.head_dim && dq.wanted; ++d) {
+        Chain<Real> chain = chain_from<Real>(q.dtype, keys.first - keys.begin);
+        for (int64_t u = keys.first; u < keys.end; ++u)
+          chain.feed(ds[t * T + u], load<Real>(k, u, kv * a.head_dim + d));
+        put<Real>(dq, t * q.cols + h * a.head_dim + d, chain.finish() * scale);
+      }
+    }
+    // One chain per key element over all heads of the group: it lives on from head to head.
+    if (h % group == 0) {
+      dk_chains.assign(T * a.head_dim, Chain<Real>(q.dtype, Real{0}));
+      dv_chains.assign(T * a.value_dim, Chain<Real>(q.dtype, Real{0}));
+    }
+    for (int64_t u = 0; u < T; ++u) {
+      const int64_t begin = spans.as<int32_t>()[2 * u];
+      for (int64_t t = begin; t < T && spans.as<int32_t>()[2 * t] == begin; ++t) {
+        for (int64_t d = 0; d < a.head_dim; ++d)
+          dk_chains[u * a.head_dim + d].feed(ds[t * T + u], load<Real>(q, t, h * a.head_dim + d));
+        for (int64_t d = 0; d < a.value_dim; ++d)
+          dv_chains[u * a.value_dim + d].feed(p[t * T + u], load<Real>(dy, t, h * a.value_dim + d));
+      }
+      for (int64_t d = 0; d < a.head_dim; ++d) dk_chains[u * a.head_dim + d].pad();
+      for (int64_t d = 0; d < a.value_dim; ++d) dv_chains[u * a.value_dim + d].pad();
+      if (h % group != group - 1) continue;
+      for (int64_t d = 0; d < a.head_dim; ++d)
+        put<Real>(dk, u * k.cols + kv * a.head_dim + d,
+                  dk_chains[u * a.head_dim + d].finish() * scale);
+      for (int64_t d = 0; d < a.value_dim; ++d)
+        put<Real>(dv, u * v.cols + kv * a.value_dim + d, dv_chains[u * a.value_dim + d].finish());
+    }
+  }
+}
+
+template <class Real>
+void ReferenceKernels<Real>::store_rows(View cache, View x, View slots) {
+  for (int64_t t = 0; t < x.rows; ++t)
+    for (int64_t i = 0; i < x.cols; ++i)
+      store<Real>(cache, slots.as<int32_t>()[t], i, load<Real>(x, t, i));
+}
+
+namespace {
+
+// Turns every pair by its angle; `sign` is -1 for the inverse turn.
+template <class Real, class Put>
+void turn(const View& x, const View& positions, const View& table, const RopeArguments& a,
+          Real sign, Put put_value) {
+  const int64_t half = a.rotary_dim / 2;
+  for (int64_t t = 0; t < x.rows; ++t) {
+    const int64_t position = positions.as<int32_t>()[t];
+    for (int64_t h = 0; h < a.num_heads; ++h) {
+      const int64_t at = t * x.cols + h * a.head_dim;
+      for (int64_t i = 0; i < half; ++i) {
+        const Real x1 = load<Real>(x, at + i), x2 = load<Real>(x, at + half + i);
+        const Real cos = load<Real>(table, position, i);
+        const Real sin = sign * load<Real>(table, position, half + i);
+        put_value(at + i, fma(x1, cos, -(x2 * sin)));
+        put_value(at + half + i, fma(x2, cos, x1 * sin));
+      }
+      for (int64_t i = a.rotary_dim; i < a.head_dim; ++i) put_value(at + i, load<Real>(x, at + i));
+    }
+  }
+}
+
+}  // namespace
+
+template <class Real>
+void ReferenceKernels<Real>::rope(View y, View x, View positions, View table, RopeArguments a) {
+  turn<Real>(x, positions, table, a, Real{1},
+             [&](int64_t index, Real value) { store<Real>(y, index, value); });
+}
+
+template <class Real>
+void ReferenceKernels<Real>::rope_backward(Gradient dx, View dy, View positions, View table,
+                                           RopeArguments a) {
+  turn<Real>(dy, positions, table, a, Real{-1},
+             [&](int64_t index, Real value) { put<Real>(dx, index, value); });
+}
+
+#define NAITE_INSTANTIATE(Real)                                                                \
+  template void ReferenceKernels<Real>::attention(View, View, View, View, View, View,          \
+                                                  AttentionArguments, Workspace);              \
+  template void ReferenceKernels<Real>::attention_backward(Gradient, Gradient, Gradient, View, \
+                                                           View, View, View, View, View, View, \
+                                                           AttentionArguments, Workspace);     \
+  template void ReferenceKernels<Real>::store_rows(View, View, View);                          \
+  template void ReferenceKernels<Real>::rope(View, View, View, View, RopeArguments);           \
+  template void ReferenceKernels<Real>::rope_backward(Gradient, View, View, View, RopeArguments);
+NAITE_INSTANTIATE(float)
+NAITE_INSTANTIATE(double)
+
+}  // namespace naite::kernels
