@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The operations as model files write them. Each records one node; ops/*.cc has their three
+// members. T is the number of tokens of the tape; everything is [T, columns].
+#include <vector>
+
+#include "tape/record.h"
+
+namespace naite::tape {
+
+// One parameter matrix [out, in], with an optional bias [1, out] (tape == nullptr: none).
+struct Weight {
+  Tensor matrix;
+  Tensor bias = {};
+};
+
+// y = x w' + b for weights that share their input; results are in the compute dtype.
+std::vector<Tensor> linear(Tensor x, const std::vector<Weight>& weights);
+// The same in fp32: logits. Inference only.
+Tensor logits(Tensor x, Tensor head);
+
+// ids [T, 1] int32 -> [T, D] fp32.
+Tensor embedding(Tensor ids, Tensor table);
+
+Tensor rms_norm(Tensor x, Tensor weight, double epsilon, int64_t heads = 1);
+// The residual stream and the normed branch of it: sum = x + delta, y = norm(sum) weight.
+struct Normed {
+  Tensor sum, y;
+};
+Normed add_rms_norm(Tensor x, Tensor delta, Tensor weight, double epsilon);
+
+// Turns each head's pairs by its token's position; table [positions, rotary_dim] fp32.
+Tensor rope(Tensor x, Tensor positions, Tensor table, int64_t num_heads);
+
+// q [T, H head_dim], k, v as kernels.h describes; spans [T, 2].
+Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans, kernels::AttentionArguments arguments);
+// A key/value cache: writes x to the rows `slots` of the state, and returns the state. Inference
+// only.
+Tensor store_rows(Tensor state, Tensor x, Tensor slots);
+
+Tensor silu_mul(Tensor gate, Tensor up);
+
+// Loss per token [T, 1], natural logarithm; targets [T, 1] (-1: none), scale [1, 1] fp32 is the
+// gradient that every token's loss receives.
+Tensor linear_cross_entropy(Tensor x, Tensor head, Tensor targets, Tensor scale);
+
+}  // namespace naite::tape

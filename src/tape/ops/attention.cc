@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention, rotary positions, and the rows of a key/value cache.
+#include "tape/ops.h"
+
+namespace naite::tape {
+
+namespace {
+
+// Inputs: q, k, v, spans. Outputs: y, lse.
+struct Attention {
+  kernels::AttentionArguments a;
+
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+    const TensorInfo &q = in[0], &k = in[1], &v = in[2];
+    NAITE_CHECK(a.num_heads % a.num_kv_heads == 0, "attention: {} heads for {} key/value heads",
+                a.num_heads, a.num_kv_heads);
+    NAITE_CHECK(q.cols == a.num_heads * a.head_dim && k.cols == a.num_kv_heads * a.head_dim &&
+                    v.cols == a.num_kv_heads * a.value_dim && k.rows == v.rows &&
+                    in[3] == (TensorInfo{DType::kI32, q.rows, 2}),
+                "attention: {}", describe(in));
+    OpInfo info;
+    info.name = "attention";
+    info.reads_inputs = 0b1111;
+    info.reads_outputs = 0b11;
+    const DType wide = q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+    info.outputs = {{q.dtype, q.rows, a.num_heads * a.value_dim}, {wide, q.rows, a.num_heads}};
+    info.workspace_bytes = kernels.attention_workspace(q.dtype, q.rows, k.rows, a);
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const {
+    k.attention(f.out[0], f.out[1], f.in[0], f.in[1], f.in[2], f.in[3], a, f.workspace);
+  }
+  void backward(Kernels& k, const Frame& f) const {
+    k.attention_backward(f.din[0], f.din[1], f.din[2], f.dout[0], f.out[0], f.out[1], f.in[0],
+                         f.in[1], f.in[2], f.in[3], a, f.workspace);
+  }
+};
+
+// Inputs: x, positions, table.
+struct Rope {
+  kernels::RopeArguments a;
+
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+    const TensorInfo& x = in[0];
+    NAITE_CHECK(x.cols == a.num_heads * a.head_dim && a.rotary_dim <= a.head_dim &&
+                    a.rotary_dim % 2 == 0 && in[1] == (TensorInfo{DType::kI32, x.rows, 1}),
+                "rope: {}", describe(in));
+    OpInfo info;
+    info.name = "rope";
+    info.reads_inputs = 0b110;
+    info.outputs = {x};
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const { k.rope(f.out[0], f.in[0], f.in[1], f.in[2], a); }
+  void backward(Kernels& k, const Frame& f) const {
+    k.rope_backward(f.din[0], f.dout[0], f.in[1], f.in[2], a);
+  }
+};
+
+// Inputs: state, x, slots. Writes into the state and passes it on, so that readers come after.
+struct StoreRows {
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+    NAITE_CHECK(in[0].cols == in[1].cols && in[0].dtype == in[1].dtype &&
+                    in[2] == (TensorInfo{DType::kI32, in[1].rows, 1}),
+                "store_rows: {}", describe(in));
+    OpInfo info;
+    info.name = "store_rows";
+    info.inference_only = true;
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const { k.store_rows(f.in[0], f.in[1], f.in[2]); }
+  void backward(Kernels&, const Frame&) const {}
+};
+
+}  // namespace
+
+Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans,
+                 kernels::AttentionArguments arguments) {
+  return q.tape->record(Attention{arguments}, {q, k, v, spans})[0];
+}
+
+Tensor rope(Tensor x, Tensor positions, Tensor table, int64_t num_heads) {
+  const kernels::RopeArguments arguments{num_heads, x.cols() / num_heads, table.cols()};
+  return x.tape->record(Rope{arguments}, {x, positions, table})[0];
+}
+
+Tensor store_rows(Tensor state, Tensor x, Tensor slots) {
+  x.tape->record(StoreRows{}, {state, x, slots});
+  return state;
+}
+
+}  // namespace naite::tape

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Embedding, norms and gates.
+#include "tape/ops.h"
+
+namespace naite::tape {
+
+namespace {
+
+// Inputs: ids, table.
+struct Embedding {
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+    NAITE_CHECK(in[0].dtype == DType::kI32 && in[0].cols == 1, "embedding: {}", describe(in));
+    OpInfo info;
+    info.name = "embedding";
+    info.uses = {Use::kActivation, Use::kTable};
+    info.reads_inputs = 0b01;
+    const DType wide = in[1].dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+    info.outputs = {{wide, in[0].rows, in[1].cols}};
+    info.workspace_bytes = kernels.embed_workspace(in[0].rows, in[1].rows);
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const { k.embed(f.out[0], f.in[0], f.in[1]); }
+  void backward(Kernels& k, const Frame& f) const {
+    k.embed_backward(f.din[1], f.dout[0], f.in[0], f.workspace);
+  }
+};
+
+// Inputs: x, weight, and with an add delta. Outputs: y, rstd, and with an add sum.
+struct RmsNorm {
+  kernels::NormArguments a;
+  DType compute;
+  bool with_add = false;
+
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+    const TensorInfo& x = in[0];
+    NAITE_CHECK(in[1].rows == 1 && in[1].cols * a.heads == x.cols, "rms_norm: {}", describe(in));
+    NAITE_CHECK(!with_add || (in[2].rows == x.rows && in[2].cols == x.cols && a.heads == 1),
+                "add_rms_norm: {}", describe(in));
+    OpInfo info;
+    info.name = with_add ? "add_rms_norm" : "rms_norm";
+    info.uses = {Use::kActivation, Use::kVector};
+    info.reads_inputs = with_add ? 0b010 : 0b011;  // with an add, sum stands for x
+    info.reads_outputs = with_add ? 0b110 : 0b010;
+    const DType wide = compute == DType::kF64 ? DType::kF64 : DType::kF32;
+    info.outputs = {{compute, x.rows, x.cols}, {wide, x.rows, a.heads}};
+    if (with_add) {
+      info.uses.push_back(Use::kActivation);
+      info.outputs.push_back({wide, x.rows, x.cols});
+    }
+    info.workspace_bytes = kernels.rms_norm_workspace(x.rows, x.cols);
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const {
+    k.rms_norm(f.out[0], f.out[1], with_add ? f.out[2] : View{}, f.in[0],
+               with_add ? f.in[2] : View{}, f.in[1], a);
+  }
+  void backward(Kernels& k, const Frame& f) const {
+    k.rms_norm_backward(f.din[0], with_add ? f.din[2] : Gradient{}, f.din[1], f.dout[0],
+                        with_add ? f.dout[2] : View{}, with_add ? f.out[2] : f.in[0], f.out[1],
+                        f.in[1], a, f.workspace);
+  }
+};
+
+// Inputs: gate, up.
+struct Gated {
+  kernels::Activation activation;
+
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+    NAITE_CHECK(in[0] == in[1], "gated: {}", describe(in));
+    OpInfo info;
+    info.name = "gated";
+    info.reads_inputs = 0b11;
+    info.outputs = {in[0]};
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const {
+    k.gated(f.out[0], f.in[0], f.in[1], activation);
+  }
+  void backward(Kernels& k, const Frame& f) const {
+    k.gated_backward(f.din[0], f.din[1], f.dout[0], f.in[0], f.in[1], activation);
+  }
+};
+
+}  // namespace
+
+Tensor embedding(Tensor ids, Tensor table) {
+  return ids.tape->record(Embedding{}, {ids, table})[0];
+}
+
+Tensor rms_norm(Tensor x, Tensor weight, double epsilon, int64_t heads) {
+  return x.tape->record(RmsNorm{{epsilon, heads}, x.tape->compute()}, {x, weight})[0];
+}
+
+Normed add_rms_norm(Tensor x, Tensor delta, Tensor weight, double epsilon) {
+  const std::vector<Tensor> out =
+      x.tape->record(RmsNorm{{epsilon, 1}, x.tape->compute(), true}, {x, weight, delta});
+  return {out[2], out[0]};
+}
+
+Tensor silu_mul(Tensor gate, Tensor up) {
+  return gate.tape->record(Gated{kernels::Activation::kSilu}, {gate, up})[0];
+}
+
+}  // namespace naite::tape

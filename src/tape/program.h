@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A tape bound to memory: replay is two plain loops over prepared frames.
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tape/parameters.h"
+#include "tape/plan.h"
+#include "tape/record.h"
+
+namespace naite::tape {
+
+// States by name, shared by the programs of one model (prefill and decoding).
+using States = std::map<std::string, Block>;
+
+struct ProgramOptions {
+  bool recompute = false;
+  // Tests: the arena starts as NaN, and every buffer becomes NaN again right after its last planned
+  // use, so a wrong lifetime shows in the results.
+  bool poison = false;
+  States* states = nullptr;  // where states live; needed by tapes that have some
+};
+
+class Program {
+ public:
+  // Both the tape and the parameters must outlive the program.
+  Program(const Tape& tape, Parameters& parameters, ProgramOptions options = {});
+
+  const Plan& plan() const { return plan_; }
+  // Arena, workspace, inputs and states.
+  int64_t bytes() const;
+
+  void write(Tensor leaf, const void* from_host, int64_t bytes);
+  void read(Tensor kept, void* to_host, int64_t bytes);
+
+  void forward();
+  // Gradients of parameters go to `slab` (Parameters::layout()); with `accumulate` the first writer
+  // of each adds to what is there, otherwise it writes.
+  void backward(const Block& slab, bool accumulate);
+
+ private:
+  void allocate_leaf(const Buffer& buffer);
+  View view_of(int buffer, int version, Use use);
+  View gradient_view(int buffer);
+  Frame make_frame(int step);
+  void run_step(int step);
+  void poison_after(int step);
+
+  const Tape& tape_;
+  Parameters& parameters_;
+  Kernels& kernels_;
+  const ProgramOptions options_;
+  Plan plan_;
+  Block arena_, workspace_;
+  std::vector<Block> leaves_;  // by buffer; data and constants
+  std::vector<Frame> frames_;  // by step
+  int backward_begin_ = 0;     // the first step that is not a forward one
+  // Where frames hold gradients of parameters, to be pointed at the slab of the moment.
+  struct ParameterGradient {
+    int step, input, parameter;
+    bool first_writer;
+  };
+  std::vector<ParameterGradient> parameter_gradients_;
+};
+
+}  // namespace naite::tape
