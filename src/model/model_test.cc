@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole models: gradients against central differences, lifetimes under poison, recomputation, and
+// the bits of cached decoding.
+#include "model/model.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "model/rotary.h"
+
+namespace naite::model {
+namespace {
+
+using kernels::DType;
+using nlohmann::json;
+
+json small_llama(bool tied) {
+  return {{"model_type", "llama"},    {"vocab_size", 13},       {"hidden_size", 12},
+          {"intermediate_size", 10},  {"num_hidden_layers", 3}, {"num_attention_heads", 4},
+          {"num_key_value_heads", 2}, {"head_dim", 4},          {"tie_word_embeddings", tied},
+          {"initializer_range", 0.5}};
+}
+
+// Every form of the family: ties, windows, biases, norms of queries and keys, stretched rotations.
+json small_model(const std::string& form) {
+  json config = small_llama(form == "llama_tied");
+  if (form == "mistral") config.update({{"model_type", "mistral"}, {"sliding_window", 3}});
+  if (form == "llama_biased")
+    config.update({{"attention_bias", true},
+                   {"rope_scaling",
+                    {{"rope_type", "llama3"},
+                     {"factor", 4.0},
+                     {"low_freq_factor", 1.0},
+                     {"high_freq_factor", 4.0},
+                     {"original_max_position_embeddings", 16}}}});
+  if (form == "qwen2")
+    config.update({{"model_type", "qwen2"},
+                   {"use_sliding_window", true},
+                   {"sliding_window", 4},
+                   {"max_window_layers", 1}});
+  if (form == "qwen3")
+    config.update(
+        {{"model_type", "qwen3"},
+         {"rope_scaling",
+          {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}}}});
+  return config;
+}
+
+std::unique_ptr<Model> make(const json& config) {
+  Result<std::unique_ptr<Model>> model = make_model(config, "test", true);
+  NAITE_CHECK(model.ok(), "{}", model.error().message);
+  return *std::move(model);
+}
+
+// A training tape over two documents of 5 and 6 tokens, with random parameters.
+struct Trainer {
+  static constexpr int64_t kTokens = 11;
+
+  Trainer(const Model& model, kernels::Kernels& kernels, DType compute,
+          tape::ProgramOptions options)
+      : kernels(kernels), tape(kernels, compute, true) {
+    Inputs in{tape.data("ids", DType::kI32, kTokens, 1),
+              tape.data("positions", DType::kI32, kTokens, 1),
+              tape.data("spans", DType::kI32, kTokens, 2), kTokens};
+    const Tensor targets = tape.data("targets", DType::kI32, kTokens, 1);
+    const Tensor scale = tape.data("scale", tape.wide(), 1, 1);
+    const Outputs out = model.forward(tape, in);
+    loss = tape::linear_cross_entropy(out.hidden, out.head, targets, scale);
+    tape.keep(loss);
+    parameters = std::make_unique<tape::Parameters>(kernels, compute, tape.parameters());
+    program = std::make_unique<tape::Program>(tape, *parameters, options);
+    slab = tape::Block(kernels, parameters->layout().bytes());
+    std::vector<int32_t> ids, positions, spans, next;
+    for (int t = 0; t < kTokens; ++t) {
+      const int begin = t < 5 ? 0 : 5;
+      ids.push_back((t * 7) % 13);
+      next.push_back(t == 4 ? -1 : (t * 7 + 7) % 13);
+      positions.push_back(t - begin);
+      spans.insert(spans.end(), {begin, t + 1});
+    }
+    program->write(in.ids, ids.data(), 4 * kTokens);
+    program->write(in.positions, positions.data(), 4 * kTokens);
+    program->write(in.spans, spans.data(), 8 * kTokens);
+    program->write(targets, next.data(), 4 * kTokens);
+    const double one = 1;
+    const float one32 = 1;
+    if (compute == DType::kF64) program->write(scale, &one, 8);
+    if (compute != DType::kF64) program->write(scale, &one32, 4);
+    for (int p = 0; p < parameters->size(); ++p)
+      for (int64_t i = 0; i < parameters->specs()[p].size(); ++i) set(p, i, value(p, i));
+  }
+
+  double value(int p, int64_t i) const {
+    return random_unit(3, Purpose::kInitialTensor, i, p) - 0.5 +
+           parameters->specs()[p].initial_value;
+  }
+  void set(int p, int64_t i, double value) {
+    const View view = parameters->master(p);
+    const auto single = static_cast<float>(value);
+    if (view.dtype == DType::kF64) kernels.upload(view.as<double>() + i, &value, 8);
+    if (view.dtype == DType::kF32) kernels.upload(view.as<float>() + i, &single, 4);
+  }
+  double run(bool accumulate = false) {
+    parameters->prepare_all();
+    program->forward();
+    program->backward(slab, accumulate);
+    double total = 0;
+    std::vector<double> wide(kTokens);
+    std::vector<float> single(kTokens);
+    if (tape.compute() == DType::kF64) {
+      program->read(loss, wide.data(), 8 * kTokens);
+    } else {
+      program->read(loss, single.data(), 4 * kTokens);
+      wide.assign(single.begin(), single.end());
+    }
+    for (double value : wide) total += value;
+    return total;
+  }
+  std::string gradient_bits() const {
+    std::string bytes(slab.bytes(), '\0');
+    kernels.download(bytes.data(), slab.data(), slab.bytes());
+    return bytes;
+  }
+  double gradient(int p, int64_t i) const {
+    double value = 0;
+    kernels.download(&value, parameters->layout().view(slab, p).as<double>() + i, 8);
+    return value;
+  }
+
+  using View = kernels::View;
+  kernels::Kernels& kernels;
+  Tape tape;
+  Tensor loss;
+  std::unique_ptr<tape::Parameters> parameters;
+  std::unique_ptr<tape::Program> program;
+  tape::Block slab;
+};
+
+class Family : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Llama, Family,
+                         testing::Values("llama", "llama_tied", "llama_biased", "mistral", "qwen2",
+                                         "qwen3"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(Family, GradientsAreDerivativesUnderThePlan) {
+  set_float_mode();
+  const std::unique_ptr<kernels::Kernels> reference = kernels::make_reference(DType::kF64);
+  const std::unique_ptr<Model> model = make(small_model(GetParam()));
+  Trainer trainer(*model, *reference, DType::kF64, {.poison = true});
+  trainer.run();
+  Trainer moved(*model, *reference, DType::kF64, {});
+  constexpr double kStep = 1e-5;
+  for (int p = 0; p < trainer.parameters->size(); ++p) {
+    for (int64_t i = 0; i < trainer.parameters->specs()[p].size(); i += 17) {
+      moved.set(p, i, moved.value(p, i) + kStep);
+      const double up = moved.run();
+      moved.set(p, i, moved.value(p, i) - kStep);
+      const double down = moved.run();
+      moved.set(p, i, moved.value(p, i));
+      const double expected = (up - down) / (2 * kStep);
+      EXPECT_NEAR(trainer.gradient(p, i), expected, 1e-6 * (1 + std::abs(expected)))
+          << trainer.parameters->specs()[p].name << " element " << i;
+    }
+  }
+}
+
+TEST_P(Family, PoisonRecomputationAndThreadsChangeNoBit) {
+  set_float_mode();
+  const std::unique_ptr<Model> model = make(small_model(GetParam()));
+  for (const DType compute : {DType::kF32, DType::kBf16}) {
+    const std::unique_ptr<kernels::Kernels> reference = kernels::make_reference(DType::kF32);
+    Trainer plain(*model, *reference, compute, {});
+    plain.run();
+    plain.run(true);  // a second micro-batch accumulates
+    const std::string expected = plain.gradient_bits();
+    for (const bool recompute : {false, true}) {
+      Trainer poisoned(*model, *reference, compute, {.recompute = recompute, .poison = true});
+      poisoned.run();
+      poisoned.run(true);
+      EXPECT_TRUE(poisoned.gradient_bits() == expected) << "recompute " << recompute;
+      for (const int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        Result<std::unique_ptr<kernels::Kernels>> cpu = kernels::make_cpu(pool, "");
+        ASSERT_TRUE(cpu.ok());
+        Trainer fast(*model, **cpu, compute, {.recompute = recompute, .poison = true});
+        fast.run();
+        fast.run(true);
+        EXPECT_TRUE(fast.gradient_bits() == expected) << threads << " threads";
+      }
+    }
+  }
+}
+
+TEST(Plan, ReusesMemoryAndRecomputationSavesMore) {
+  const std::unique_ptr<kernels::Kernels> reference = kernels::make_reference(DType::kF32);
+  json config = small_llama(false);
+  config["num_hidden_layers"] = 12;
+  const std::unique_ptr<Model> model = make(config);
+  Trainer trainer(*model, *reference, DType::kF32, {});
+  const tape::Plan whole = tape::make_plan(trainer.tape, false);
+  const tape::Plan small = tape::make_plan(trainer.tape, true);
+  EXPECT_LT(whole.arena_bytes, whole.naive_bytes * 7 / 10);
+  EXPECT_LT(small.arena_bytes, whole.arena_bytes / 2);
+  for (const tape::Plan* plan : {&whole, &small})
+    for (const tape::Placement& a : plan->placements)
+      for (const tape::Placement& b : plan->placements) {
+        if (&a == &b || a.last < b.first || b.last < a.first) continue;
+        EXPECT_TRUE(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset);
+      }
+}
+
+TEST(Config, BadModelsAreOneClearLine) {
+  auto message = [](const char* key, json value) {
+    json config = small_llama(false);
+    config[key] = std::move(value);
+    Result<std::unique_ptr<Model>> model = make_model(config, "r.toml: [model]", true);
+    return model.ok() ? std::string("accepted") : model.error().message;
+  };
+  EXPECT_EQ(message("num_key_value_heads", 3),
+            "r.toml: [model] `num_key_value_heads` must be a divisor of num_attention_heads = 4, "
+            "is 3");
+  EXPECT_EQ(
+      message("model_type", "lama"),
+      "r.toml: [model] `model_type` must be one of llama, mistral, qwen2, qwen3, is \"lama\"");
+  EXPECT_EQ(message("hiden_size", 3),
+            "r.toml: [model] does not know the key `hiden_size`; did you mean `hidden_size`?");
+  EXPECT_EQ(message("head_dim", 3),
+            "r.toml: [model] `head_dim` must be even, for rotary pairs, is 3");
+  EXPECT_EQ(message("hidden_size", "x"),
+            "r.toml: [model] `hidden_size` must be an integer from 1 to 4294967296, is \"x\"");
+}
+
+TEST_P(Family, ConfigsReadBackAsTheyAreWritten) {
+  const std::unique_ptr<Model> model = make(small_model(GetParam()));
+  Result<std::unique_ptr<Model>> again = make_model(model->config(), "config.json", false);
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ((*again)->config(), model->config());
+  EXPECT_EQ(parameters_of(**again), parameters_of(*model));
+}
+
+// Values of transformers 5.23, modeling_rope_utils.py, for head_dim 8 and theta 10000.
+TEST(Rotary, StretchedFrequenciesMatchTransformers) {
+  const auto frequencies = [](json scaling) {
+    const json config = {{"rope_scaling", std::move(scaling)}};
+    Table table(config, "test");
+    Rotary rotary = read_rotary(table, 8, 256);
+    EXPECT_TRUE(table.finish(true).ok());
+    rotary.frequencies.push_back(rotary.magnitude);
+    return rotary.frequencies;
+  };
+  const auto expect = [](const std::vector<double>& actual, const std::vector<double>& expected) {
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < actual.size(); ++i)
+      EXPECT_NEAR(actual[i], expected[i], 1e-6 * expected[i]) << i;
+  };
+  expect(frequencies(nullptr), {1.0, 0.1, 0.01, 0.001, 1.0});
+  expect(frequencies({{"type", "linear"}, {"factor", 2.0}}), {0.5, 0.05, 0.005, 0.0005, 1.0});
+  expect(frequencies({{"rope_type", "llama3"},
+                      {"factor", 8.0},
+                      {"low_freq_factor", 1.0},
+                      {"high_freq_factor", 4.0},
+                      {"original_max_position_embeddings", 128}}),
+         {1.0, 0.0427511781, 0.00125, 0.000125, 1.0});
+  json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 64}};
+  expect(frequencies(yarn), {1.0, 0.0625, 0.0025, 0.00025, 1.138629436});
+  yarn.update({{"beta_fast", 4.0}, {"truncate", false}});
+  expect(frequencies(yarn), {1.0, 0.0259965975, 0.0025, 0.00025, 1.138629436});
+}
+
+TEST(Count, MatchesTheFormula) {
+  const std::unique_ptr<Model> model = make({{"model_type", "llama"},
+                                             {"vocab_size", 128256},
+                                             {"hidden_size", 8192},
+                                             {"intermediate_size", 28672},
+                                             {"num_hidden_layers", 80},
+                                             {"num_attention_heads", 64},
+                                             {"num_key_value_heads", 8}});
+  EXPECT_EQ(count_parameters(*model), 70'553'706'496);  // Llama 3 70B
+}
+
+}  // namespace
+}  // namespace naite::model
