@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A source file as a stream of bytes, unpacked if its name ends in .gz or .zst, with the SHA-256 of
+// the file as it lies on the disk. Memory is bounded whatever the file claims. A file that expands
+// beyond all reason is refused: see kExpansionMax.
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/base.h"
+
+namespace naite::data {
+
+// Text compresses some tens of times. More than this, after the first kExpansionFree bytes, is a
+// file made to fill disks.
+inline constexpr int64_t kExpansionMax = 250;
+inline constexpr int64_t kExpansionFree = int64_t{64} << 20;
+
+class InputStream {
+ public:
+  static Result<InputStream> open(const std::filesystem::path& path);
+  InputStream(InputStream&&) noexcept;
+  ~InputStream();
+
+  // Fills the front of `buffer`; 0 at the end. Fewer bytes than asked for do not mean the end.
+  Result<size_t> read(std::span<char> buffer);
+
+  int64_t file_bytes() const;  // read from the disk so far
+  std::string sha256();        // of the whole file: call once, after the end
+
+  struct State;
+
+ private:
+  explicit InputStream(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace naite::data

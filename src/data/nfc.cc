@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/nfc.h"
+
+#include <unicode/unorm2.h>
+#include <unicode/utypes.h>
+
+#include <vector>
+
+#include "base/check.h"
+#include "data/unicode.h"
+
+namespace naite::data {
+
+namespace {
+
+void append_utf16(uint32_t code, std::vector<UChar>& out) {
+  if (code < 0x10000) {
+    out.push_back(static_cast<UChar>(code));
+    return;
+  }
+  out.push_back(static_cast<UChar>(0xd7c0 + (code >> 10)));
+  out.push_back(static_cast<UChar>(0xdc00 + (code & 0x3ff)));
+}
+
+void append_normalized(const std::vector<UChar>& units, std::string& out) {
+  UErrorCode code = U_ZERO_ERROR;
+  const UNormalizer2* const nfc = unorm2_getNFCInstance(&code);
+  NAITE_CHECK(U_SUCCESS(code), "ICU has no NFC data: {}", u_errorName(code));
+  // One unit can become three at most (UAX #15, table of worst cases for NFC in UTF-16).
+  std::vector<UChar> composed(units.size() * 3);
+  const int32_t count =
+      unorm2_normalize(nfc, units.data(), static_cast<int32_t>(units.size()), composed.data(),
+                       static_cast<int32_t>(composed.size()), &code);
+  NAITE_CHECK(U_SUCCESS(code), "ICU cannot normalise: {}", u_errorName(code));
+  for (int32_t i = 0; i < count; ++i) {
+    uint32_t unit = composed[static_cast<size_t>(i)];
+    if (unit >= 0xd800 && unit < 0xdc00)
+      unit = ((unit - 0xd7c0) << 10) + (composed[static_cast<size_t>(++i)] & 0x3ff);
+    append_utf8(unit, out);
+  }
+}
+
+}  // namespace
+
+std::string to_nfc(std::string_view text) {
+  constexpr size_t kUnitsMax =
+      1 << 28;  // ICU counts in int32; pieces between are cut at a character
+  std::string out;
+  out.reserve(text.size());
+  std::vector<UChar> units;
+  const auto flush = [&] {
+    if (!units.empty()) append_normalized(units, out);
+    units.clear();
+  };
+  for (size_t at = 0; at < text.size();) {
+    const Char c = decode_char(text, at);
+    if (c.code == kInvalid) {
+      flush();
+      out.push_back(text[at]);
+    } else {
+      append_utf16(c.code, units);
+      if (units.size() >= kUnitsMax) flush();
+    }
+    at += c.size;
+  }
+  flush();
+  return out;
+}
+
+}  // namespace naite::data

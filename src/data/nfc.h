@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Unicode normal form C, for tokenizers of others that ask for it (Qwen's do). Naite's own
+// vocabularies and its data preparation leave every byte as it is.
+#include <string>
+#include <string_view>
+
+namespace naite::data {
+
+// Bytes that are not valid UTF-8 are left as they are.
+std::string to_nfc(std::string_view text);
+
+}  // namespace naite::data

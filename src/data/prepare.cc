@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/prepare.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "data/corpus.h"
+#include "data/inputs.h"
+#include "data/shards.h"
+#include "data/split.h"
+#include "data/tokenizer_model.h"
+#include "data/train_tokenizer.h"
+
+namespace naite::data {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr size_t kBatchBytes = size_t{16} << 20;
+constexpr size_t kTaskBytes = size_t{1} << 18;
+
+// What the shards depend on. The order of packing, the length of rows and the weights are not here:
+// they can change over the same shards.
+json fingerprint(const PrepareRequest& request) {
+  json sources = json::array();
+  for (const SourceOptions& source : request.data.sources) {
+    json entry = source.to_json();
+    entry.erase("weight");
+    sources.push_back(std::move(entry));
+  }
+  return {{"tokenizer", request.tokenizer.to_json()},
+          {"validation", request.data.validation},
+          {"deduplicate", request.data.deduplicate},
+          {"near_duplicates", request.data.near_duplicates},
+          {"strict", request.data.strict},
+          {"source", sources}};
+}
+
+// Names the first option in which two fingerprints differ.
+Status compare(const json& stored, const json& wanted, const fs::path& directory) {
+  const json before = stored.flatten(), now = wanted.flatten();
+  for (const json* side : {&now, &before})
+    for (const auto& [key, value] : side->items()) {
+      const json was = before.value(key, json()), is = now.value(key, json());
+      if (was == is) continue;
+      return fail(
+          "{} was packed with {} = {}, the recipe says {}: use another run directory, or "
+          "remove this folder to pack again",
+          directory.string(), key.substr(1), was.dump(), is.dump());
+    }
+  return {};
+}
+
+// Collects texts and hands them on in batches, cut into pieces that threads can share.
+class Batcher {
+ public:
+  struct Text {
+    std::string_view text;
+    int source;
+    bool begins, validation;
+  };
+
+  Batcher(bool may_cut, std::function<Status(const std::vector<Text>&)> use)
+      : may_cut_(may_cut), use_(std::move(use)) {}
+
+  Status add(int source, const CorpusText& text) {
+    if (!held_.empty() && held_.size() + text.text.size() > kBatchBytes) NAITE_TRY(flush());
+    std::string_view rest = text.text;
+    bool begins = text.begins;
+    while (true) {
+      size_t size = may_cut_ ? safe_cut(rest, kTaskBytes) : rest.size();
+      if (size == 0) size = rest.size();
+      entries_.push_back({held_.size(), size, source, begins, text.validation});
+      held_ += rest.substr(0, size);
+      rest.remove_prefix(size);
+      begins = false;
+      if (rest.empty()) return {};
+    }
+  }
+
+  Status flush() {
+    if (entries_.empty()) return {};
+    std::vector<Text> texts;
+    texts.reserve(entries_.size());
+    for (const Entry& entry : entries_)
+      texts.push_back({std::string_view(held_).substr(entry.offset, entry.size), entry.source,
+                       entry.begins, entry.validation});
+    NAITE_TRY(use_(texts));
+    held_.clear();
+    entries_.clear();
+    return {};
+  }
+
+ private:
+  struct Entry {
+    size_t offset, size;
+    int source;
+    bool begins, validation;
+  };
+  bool may_cut_;
+  std::function<Status(const std::vector<Text>&)> use_;
+  std::string held_;
+  std::vector<Entry> entries_;
+};
+
+// One pass of preparation.
+class Preparation {
+ public:
+  Preparation(const PrepareRequest& request, ThreadPool& pool)
+      : request_(request), pool_(pool), directory_(request.run_directory / "data") {}
+
+  Result<Tokenizer> train_only() {
+    if (request_.tokenizer.vocab_size == 256) return Tokenizer::bytes();
+    NAITE_ASSIGN(Corpus corpus, Corpus::open(request_.data, request_.base_directories));
+    corpus_ = &corpus;
+    return train();
+  }
+
+  Result<Manifest> run() {
+    std::error_code code;
+    if (fs::exists(directory_ / "manifest.json", code)) return reuse();
+    NAITE_TRY(remove_tree(directory_));
+    NAITE_TRY(make_directories(directory_));
+    std::optional<Tokenizer> tokenizer;
+    if (!request_.tokenizer.file.empty()) {
+      NAITE_ASSIGN(tokenizer, load_tokenizer());
+    } else if (request_.tokenizer.vocab_size == 256) {
+      tokenizer = Tokenizer::bytes();
+    }
+    NAITE_ASSIGN(Corpus corpus, Corpus::open(request_.data, request_.base_directories));
+    corpus_ = &corpus;
+    if (!tokenizer) {
+      NAITE_ASSIGN(tokenizer, train());
+    }
+    NAITE_TRY(tokenizer->save(request_.run_directory));
+    kill_point("data-tokenizer");
+    return pack(*tokenizer);
+  }
+
+ private:
+  void report(std::string_view phase, int64_t done, int64_t total) const {
+    if (request_.progress) request_.progress({phase, done, total});
+  }
+
+  std::function<void(int64_t)> reporter(std::string_view phase) const {
+    const int64_t total = corpus_->total_file_bytes();
+    return [this, phase, total](int64_t done) { report(phase, done, total); };
+  }
+
+  Result<Manifest> reuse() {
+    NAITE_ASSIGN(Manifest manifest, Manifest::load(request_.run_directory));
+    NAITE_TRY(compare(manifest.options, fingerprint(request_), directory_));
+    const fs::path tokenizer = request_.run_directory / "tokenizer.json";
+    NAITE_ASSIGN(const std::string digest, sha256_file(tokenizer));
+    if (digest != manifest.tokenizer_sha256)
+      return fail(
+          "{}: not the tokenizer that {} was packed with: put it back, or remove that folder "
+          "to pack again",
+          tokenizer.string(), directory_.string());
+    report("checking", 0, 0);
+    NAITE_TRY(check_shards(directory_, manifest, pool_));
+    return manifest;
+  }
+
+  Result<Tokenizer> load_tokenizer() const {
+    NAITE_ASSIGN(const fs::path path,
+                 find_path(request_.tokenizer.file, request_.base_directories));
+    NAITE_ASSIGN(const Tokenizer tokenizer, Tokenizer::load(path));
+    if (tokenizer.end_of_document() < 0)
+      return fail("{}: no token ends a document; add {} to its added_tokens", path.string(),
+                  kEndOfDocument);
+    for (int byte = 0; byte < 256; ++byte)
+      if (tokenizer.model().byte_ids[static_cast<size_t>(byte)] < 0)
+        return fail(
+            "{}: no token for the byte 0x{:02x}, so text would be lost; use a tokenizer "
+            "with all 256 byte tokens",
+            path.string(), byte);
+    return tokenizer;
+  }
+
+  Result<Tokenizer> train() {
+    TokenizerTrainer trainer(pool_);
+    Batcher batcher(true, [&](const std::vector<Batcher::Text>& texts) -> Status {
+      std::vector<std::string_view> views;
+      for (const Batcher::Text& text : texts) views.push_back(text.text);
+      trainer.add(views);
+      kill_point("data-count");
+      return {};
+    });
+    std::vector<ManifestSource> ignored;
+    NAITE_TRY(corpus_->read(
+        pool_, /*final=*/false,
+        [&](int source, const CorpusText& text) -> Status {
+          return text.validation ? Status() : batcher.add(source, text);
+        },
+        reporter("reading"), ignored));
+    NAITE_TRY(batcher.flush());
+    return trainer.train(request_.tokenizer.vocab_size, [&](int64_t done, int64_t total) {
+      report("training tokenizer", done, total);
+    });
+  }
+
+  std::string stem_of(size_t source, bool validation) const {
+    std::string name = request_.data.sources[source].name;
+    for (char& c : name)
+      if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))) c = '_';
+    return fmt::format("{:02}-{}-{}", source, name.substr(0, 40),
+                       validation ? "validation" : "train");
+  }
+
+  Result<Manifest> pack(const Tokenizer& tokenizer) {
+    Manifest manifest;
+    manifest.options = fingerprint(request_);
+    manifest.tokenizer_sha256 = sha256_hex(tokenizer.to_json());
+    manifest.vocab_size = tokenizer.vocab_size();
+    manifest.token_bytes = tokenizer.vocab_size() <= 65536 ? 2 : 4;
+    manifest.end_of_document = tokenizer.end_of_document();
+    std::vector<SplitWriter> writers;  // training and validation of each source
+    for (size_t source = 0; source < request_.data.sources.size(); ++source)
+      for (const bool validation : {false, true})
+        writers.emplace_back(directory_, stem_of(source, validation), manifest.token_bytes);
+    std::vector<Encoder> encoders;
+    for (int i = 0; i < pool_.num_threads(); ++i) encoders.emplace_back(tokenizer);
+    std::vector<std::vector<int32_t>> ids;
+    const Tokenizer::Model& model = tokenizer.model();
+    const bool may_cut =
+        !model.add_prefix_space && !model.normalize_nfc && !model.any_added_not_special;
+    Batcher batcher(may_cut, [&](const std::vector<Batcher::Text>& texts) -> Status {
+      ids.resize(std::max(ids.size(), texts.size()));
+      pool_.run(static_cast<int64_t>(texts.size()), [&](int64_t task, int thread) {
+        std::vector<int32_t>& out = ids[static_cast<size_t>(task)];
+        out.clear();
+        encoders[static_cast<size_t>(thread)].encode(texts[static_cast<size_t>(task)].text,
+                                                     Specials::kAsText, out);
+      });
+      for (size_t i = 0; i < texts.size(); ++i) {
+        SplitWriter& writer =
+            writers[static_cast<size_t>(texts[i].source * 2) + (texts[i].validation ? 1 : 0)];
+        if (texts[i].begins) NAITE_TRY(writer.begin_document(manifest.end_of_document));
+        NAITE_TRY(writer.add(ids[i], static_cast<int64_t>(texts[i].text.size())));
+      }
+      kill_point("data-pack");
+      return {};
+    });
+    NAITE_TRY(corpus_->read(
+        pool_, /*final=*/true,
+        [&](int source, const CorpusText& text) { return batcher.add(source, text); },
+        reporter("packing"), manifest.sources));
+    NAITE_TRY(batcher.flush());
+    for (size_t source = 0; source < manifest.sources.size(); ++source) {
+      NAITE_ASSIGN(manifest.sources[source].train, writers[source * 2].finish());
+      NAITE_ASSIGN(manifest.sources[source].validation, writers[source * 2 + 1].finish());
+    }
+    NAITE_TRY(check_not_empty(manifest));
+    kill_point("data-manifest");
+    NAITE_TRY(
+        write_file(directory_ / "manifest.json",
+                   manifest.to_json().dump(2, ' ', false, json::error_handler_t::replace) + "\n"));
+    kill_point("data-done");
+    return manifest;
+  }
+
+  Status check_not_empty(const Manifest& manifest) const {
+    for (size_t i = 0; i < manifest.sources.size(); ++i)
+      if (manifest.sources[i].train.documents == 0)
+        return fail(
+            "source `{}`: no training text in {} (files: {}, held out: {} documents, "
+            "duplicates: {}, empty: {}, broken lines: {})",
+            manifest.sources[i].name, request_.data.sources[i].path,
+            manifest.sources[i].files.size(), manifest.sources[i].validation.documents,
+            manifest.sources[i].duplicates, manifest.sources[i].empty_documents,
+            manifest.sources[i].lines_skipped);
+    return {};
+  }
+
+  const PrepareRequest& request_;
+  ThreadPool& pool_;
+  fs::path directory_;
+  const Corpus* corpus_ = nullptr;
+};
+
+}  // namespace
+
+Result<Manifest> prepare(const PrepareRequest& request) {
+  ThreadPool pool(std::max(1, request.num_threads));
+  return Preparation(request, pool).run();
+}
+
+Result<Tokenizer> train_tokenizer(const PrepareRequest& request) {
+  ThreadPool pool(std::max(1, request.num_threads));
+  return Preparation(request, pool).train_only();
+}
+
+}  // namespace naite::data

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/shards.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+namespace naite::data {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kShardTokensMax = int64_t{1} << 28;
+constexpr size_t kBufferBytes = size_t{1} << 20;
+
+std::string starts_name(const std::string& file) {
+  return file.substr(0, file.rfind('.')) + ".starts";
+}
+
+Status check_file(const fs::path& path, const std::string& sha256) {
+  NAITE_ASSIGN(const std::string found, sha256_file(path));
+  if (found == sha256) return {};
+  return fail(
+      "{}: its SHA-256 is not what manifest.json says: the file was changed or damaged; "
+      "remove the folder {} to pack the text again",
+      path.string(), path.parent_path().string());
+}
+
+}  // namespace
+
+Status SplitWriter::open_shard() {
+  shard_ = {};
+  shard_.file = fmt::format("{}-{:05}.tokens", stem_, split_.shards.size());
+  NAITE_ASSIGN(FileWriter tokens, FileWriter::create(directory_ / shard_.file));
+  NAITE_ASSIGN(FileWriter starts, FileWriter::create(directory_ / starts_name(shard_.file)));
+  open_.emplace(Open{std::move(tokens), std::move(starts), {}, {}});
+  return {};
+}
+
+Status SplitWriter::flush() {
+  NAITE_TRY(open_->tokens.write(buffer_.data(), buffer_.size()));
+  open_->tokens_sha.update(buffer_.data(), buffer_.size());
+  buffer_.clear();
+  return {};
+}
+
+Status SplitWriter::close_shard() {
+  NAITE_TRY(flush());
+  NAITE_TRY(open_->tokens.commit());
+  kill_point("data-shard");
+  NAITE_TRY(open_->starts.commit());
+  shard_.sha256 = open_->tokens_sha.hex();
+  shard_.starts_sha256 = open_->starts_sha.hex();
+  split_.shards.push_back(shard_);
+  open_.reset();
+  return {};
+}
+
+Status SplitWriter::put(std::span<const int32_t> tokens) {
+  for (const int32_t token : tokens) {
+    const uint32_t value = static_cast<uint32_t>(token);
+    const char bytes[4] = {static_cast<char>(value), static_cast<char>(value >> 8),
+                           static_cast<char>(value >> 16), static_cast<char>(value >> 24)};
+    buffer_.insert(buffer_.end(), bytes, bytes + token_bytes_);
+  }
+  shard_.tokens += static_cast<int64_t>(tokens.size());
+  split_.tokens += static_cast<int64_t>(tokens.size());
+  if (buffer_.size() >= kBufferBytes) return flush();
+  return {};
+}
+
+Status SplitWriter::begin_document(int32_t end_of_document) {
+  if (open_ && shard_.tokens >= kShardTokensMax) NAITE_TRY(close_shard());
+  if (!open_) NAITE_TRY(open_shard());
+  const uint64_t start = static_cast<uint64_t>(split_.tokens);
+  NAITE_TRY(open_->starts.write(&start, sizeof start));
+  open_->starts_sha.update(&start, sizeof start);
+  ++shard_.documents;
+  ++split_.documents;
+  return put({&end_of_document, 1});
+}
+
+Status SplitWriter::add(std::span<const int32_t> tokens, int64_t text_bytes) {
+  split_.bytes += text_bytes;
+  return put(tokens);
+}
+
+Result<ManifestSplit> SplitWriter::finish() {
+  if (open_) NAITE_TRY(close_shard());
+  return std::move(split_);
+}
+
+Result<SplitReader> SplitReader::open(const fs::path& directory, const ManifestSplit& split,
+                                      int token_bytes) {
+  SplitReader reader;
+  reader.token_bytes_ = token_bytes;
+  for (const ManifestShard& shard : split.shards) {
+    for (const bool tokens : {true, false}) {
+      const fs::path path = directory / (tokens ? shard.file : starts_name(shard.file));
+      const int64_t expected = tokens ? shard.tokens * token_bytes : shard.documents * 8;
+      NAITE_ASSIGN(MappedFile file, MappedFile::open(path));
+      if (static_cast<int64_t>(file.bytes().size()) != expected)
+        return fail(
+            "{}: {} bytes instead of {}: the file was changed or cut off; remove the folder "
+            "{} to pack the text again",
+            path.string(), file.bytes().size(), expected, directory.string());
+      (tokens ? reader.tokens_ : reader.starts_).push_back(std::move(file));
+    }
+    reader.begins_.push_back(reader.begins_.back() + shard.tokens);
+    reader.document_begins_.push_back(reader.document_begins_.back() + shard.documents);
+  }
+  return reader;
+}
+
+void SplitReader::copy(int64_t first, std::span<int32_t> out) const {
+  NAITE_CHECK(first >= 0 && first + static_cast<int64_t>(out.size()) <= num_tokens(),
+              "tokens {} + {} of {}", first, out.size(), num_tokens());
+  size_t shard = static_cast<size_t>(std::upper_bound(begins_.begin(), begins_.end(), first) -
+                                     begins_.begin() - 1);
+  for (size_t done = 0; done < out.size(); ++shard) {
+    const int64_t at = first + static_cast<int64_t>(done);
+    const size_t count = static_cast<size_t>(
+        std::min(begins_[shard + 1] - at, static_cast<int64_t>(out.size() - done)));
+    const char* from = tokens_[shard].bytes().data() + (at - begins_[shard]) * token_bytes_;
+    for (size_t i = 0; i < count; ++i) {
+      uint32_t value = 0;
+      std::memcpy(&value, from + i * static_cast<size_t>(token_bytes_),
+                  static_cast<size_t>(token_bytes_));
+      out[done + i] = static_cast<int32_t>(value);
+    }
+    done += count;
+  }
+}
+
+int64_t SplitReader::document_start(int64_t document) const {
+  NAITE_CHECK(document >= 0 && document < num_documents(), "document {} of {}", document,
+              num_documents());
+  const size_t shard = static_cast<size_t>(
+      std::upper_bound(document_begins_.begin(), document_begins_.end(), document) -
+      document_begins_.begin() - 1);
+  uint64_t start = 0;
+  std::memcpy(&start, starts_[shard].bytes().data() + (document - document_begins_[shard]) * 8, 8);
+  return static_cast<int64_t>(start);
+}
+
+int64_t SplitReader::document_end(int64_t document) const {
+  return document + 1 == num_documents() ? num_tokens() : document_start(document + 1);
+}
+
+Status check_shards(const fs::path& directory, const Manifest& manifest, ThreadPool& pool) {
+  struct Check {
+    fs::path path;
+    const std::string* sha256;
+  };
+  std::vector<Check> checks;
+  for (const ManifestSource& source : manifest.sources)
+    for (const ManifestSplit* split : {&source.train, &source.validation})
+      for (const ManifestShard& shard : split->shards) {
+        checks.push_back({directory / shard.file, &shard.sha256});
+        checks.push_back({directory / starts_name(shard.file), &shard.starts_sha256});
+      }
+  std::vector<Status> found(checks.size());
+  pool.run(static_cast<int64_t>(checks.size()), [&](int64_t task, int) {
+    const Check& check = checks[static_cast<size_t>(task)];
+    found[static_cast<size_t>(task)] = check_file(check.path, *check.sha256);
+  });
+  for (const Status& status : found) NAITE_TRY(status);
+  return {};
+}
+
+}  // namespace naite::data
