@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "formats/safetensors.h"
+
+namespace naite::formats {
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kWeights = "model.safetensors";
+constexpr const char* kOptimizer = "state/optimizer.safetensors";
+constexpr const char* kCursor = "state/cursor.json";
+constexpr const char* kRecord = "record.json";
+
+Shape shape_of(const tape::ParameterSpec& spec) {
+  if (spec.role == tape::Role::kVector) return {spec.cols};
+  return {spec.rows, spec.cols};
+}
+
+std::string_view dtype_in_config(StoredType dtype) {
+  switch (dtype) {
+    case StoredType::kBf16:
+      return "bfloat16";
+    case StoredType::kF16:
+      return "float16";
+    default:
+      return "float32";
+  }
+}
+
+// Where each parameter's values begin in a TrainingState.
+std::map<std::string, std::pair<int64_t, int64_t>> ranges_of(const TrainingState& state) {
+  std::map<std::string, std::pair<int64_t, int64_t>> out;
+  int64_t offset = 0;
+  for (const tape::ParameterSpec& spec : state.specs) {
+    out[spec.name] = {offset, spec.size()};
+    offset += spec.size();
+  }
+  return out;
+}
+
+// One line a tensor, by name: type, shape and the SHA-256 of its bytes. Digests are over these
+// lines, so they are known while tensors are written, without reading anything back.
+using TensorLines = std::map<std::string, std::string>;
+
+void add_line(TensorLines& lines, const TensorSpec& spec, std::string_view bytes) {
+  lines[spec.name] = fmt::format("{} {} {} {}\n", spec.name, stored_type_info(spec.type).name,
+                                 shape_text(spec.shape), sha256_hex(bytes));
+}
+
+TensorLines lines_of(const Safetensors& file) {
+  TensorLines lines;
+  for (const StoredTensor& tensor : file.tensors()) add_line(lines, tensor, tensor.bytes);
+  return lines;
+}
+
+std::string digest_of(const TensorLines& weights) {
+  Sha256 hash;
+  for (const auto& [name, line] : weights) hash.update(line);
+  return hash.hex();
+}
+
+std::string digest_of(const TensorLines& weights, const TensorLines& optimizer,
+                      const json& cursor) {
+  Sha256 hash;
+  for (const auto& [name, line] : weights) hash.update(line);
+  for (const auto& [name, line] : optimizer) hash.update(line);
+  hash.update(cursor.dump());  // keys in ascending order
+  return hash.hex();
+}
+
+Status write_weights(const fs::path& directory, const CheckpointContent& content,
+                     TensorLines& lines) {
+  std::vector<TensorSpec> specs;
+  for (const tape::ParameterSpec& spec : content.state->specs)
+    specs.push_back({spec.name, content.dtype, shape_of(spec)});
+  const auto ranges = ranges_of(*content.state);
+  return write_model_safetensors(
+      directory, std::move(specs), {}, [&](const TensorSpec& spec, const ByteSink& sink) -> Status {
+        const auto [offset, count] = ranges.at(spec.name);
+        std::string bytes;
+        NAITE_TRY(encode_floats(content.dtype,
+                                std::span(content.state->masters).subspan(offset, count), bytes));
+        add_line(lines, spec, bytes);
+        return sink(bytes.data(), bytes.size());
+      });
+}
+
+Status write_optimizer(const fs::path& directory, const CheckpointContent& content,
+                       TensorLines& lines) {
+  const TrainingState& state = *content.state;
+  const auto ranges = ranges_of(state);
+  std::vector<TensorSpec> specs;
+  auto add_group = [&](const std::string& group) {
+    for (const tape::ParameterSpec& spec : state.specs)
+      specs.push_back({group + "." + spec.name, StoredType::kF32, shape_of(spec)});
+  };
+  if (content.dtype != StoredType::kF32) add_group("master");
+  for (const TrainingState::Moments& moments : state.moments) add_group(moments.name);
+  return write_safetensors(directory / kOptimizer, std::move(specs), {},
+                           [&](const TensorSpec& spec, const ByteSink& sink) -> Status {
+                             const size_t dot = spec.name.find('.');
+                             const std::string group = spec.name.substr(0, dot);
+                             const std::vector<float>* values = &state.masters;
+                             for (const TrainingState::Moments& moments : state.moments)
+                               if (moments.name == group) values = &moments.values;
+                             const auto [offset, count] = ranges.at(spec.name.substr(dot + 1));
+                             const std::string_view bytes(
+                                 reinterpret_cast<const char*>(values->data() + offset),
+                                 static_cast<size_t>(count) * sizeof(float));
+                             add_line(lines, spec, bytes);
+                             return sink(bytes.data(), bytes.size());
+                           });
+}
+
+Status copy_into(const fs::path& from, const fs::path& to) {
+  NAITE_ASSIGN(const std::string text, read_file(from));
+  return write_file(to, text);
+}
+
+// Every regular file below the directory except record.json, as relative paths, sorted.
+Result<std::vector<std::string>> files_below(const fs::path& directory) {
+  std::error_code code;
+  std::vector<std::string> out;
+  fs::recursive_directory_iterator it(directory, code);
+  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code))
+    if (it->is_regular_file()) out.push_back(fs::relative(it->path(), directory).string());
+  if (code) return fail("cannot list {}: {}", directory.string(), code.message());
+  std::erase(out, kRecord);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+Status write_record(const fs::path& directory, json record) {
+  NAITE_ASSIGN(const std::vector<std::string> files, files_below(directory));
+  record["files"] = json::object();
+  for (const std::string& file : files) {
+    NAITE_ASSIGN(record["files"][file], sha256_file(directory / file));
+  }
+  return write_file(directory / kRecord, record.dump(2) + "\n");
+}
+
+Status check_files(const fs::path& directory) {
+  NAITE_ASSIGN(const std::string text, read_file(directory / kRecord));
+  NAITE_ASSIGN(const json record, parse_json(text, (directory / kRecord).string()));
+  if (!record.is_object() || !record.contains("files") || !record["files"].is_object())
+    return fail(
+        "{} lists no files: the checkpoint is damaged; remove {} to go on from an earlier one",
+        (directory / kRecord).string(), directory.string());
+  for (const auto& [file, expected] : record["files"].items()) {
+    NAITE_ASSIGN(const std::string found, sha256_file(directory / file));
+    if (!expected.is_string() || found != expected.get<std::string>())
+      return fail(
+          "{} is damaged: its SHA-256 is not the one in record.json; remove {} to go on "
+          "from an earlier checkpoint",
+          (directory / file).string(), directory.string());
+  }
+  return {};
+}
+
+Status read_group(const Safetensors& file, const std::string& prefix,
+                  const std::vector<tape::ParameterSpec>& specs, const fs::path& directory,
+                  std::vector<float>& values) {
+  int64_t total = 0;
+  for (const tape::ParameterSpec& spec : specs) total += spec.size();
+  values.resize(static_cast<size_t>(total));
+  int64_t offset = 0;
+  for (const tape::ParameterSpec& spec : specs) {
+    const StoredTensor* tensor = file.find(prefix + spec.name);
+    if (tensor == nullptr) return fail("{}: no tensor {}{}", directory.string(), prefix, spec.name);
+    if (tensor->shape != shape_of(spec))
+      return fail("{}: tensor {}{} is {}, expected {}", directory.string(), prefix, spec.name,
+                  shape_text(tensor->shape), shape_text(shape_of(spec)));
+    NAITE_TRY(read_floats(*tensor, std::span(values).subspan(offset, spec.size())));
+    offset += spec.size();
+  }
+  return {};
+}
+
+}  // namespace
+
+Status write_checkpoint(const fs::path& directory, const CheckpointContent& content) {
+  NAITE_ASSIGN(DirectoryWriter writer, DirectoryWriter::create(directory));
+  const fs::path& out = writer.path();
+  NAITE_TRY(make_directories(out / "state"));
+  kill_point("checkpoint_begin");
+  json config = content.config;
+  config["torch_dtype"] = dtype_in_config(content.dtype);
+  config["dtype"] = dtype_in_config(content.dtype);
+  NAITE_TRY(write_file(out / "config.json", config.dump(2) + "\n"));
+  NAITE_TRY(write_file(out / "generation_config.json", content.generation_config.dump(2) + "\n"));
+  NAITE_TRY(write_file(out / "README.md", content.model_card));
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+    NAITE_TRY(copy_into(content.tokenizer_directory / name, out / name));
+  TensorLines weights, optimizer;
+  NAITE_TRY(write_weights(out, content, weights));
+  kill_point("checkpoint_half");
+  NAITE_TRY(write_optimizer(out, content, optimizer));
+  NAITE_TRY(write_file(out / kCursor, content.state->cursor.dump(2) + "\n"));
+  json record = content.record;
+  record["weights_digest"] = digest_of(weights);
+  record["state_digest"] = digest_of(weights, optimizer, content.state->cursor);
+  NAITE_TRY(write_record(out, std::move(record)));
+  kill_point("checkpoint_rename");
+  NAITE_TRY(writer.commit());
+  kill_point("checkpoint_done");
+  return {};
+}
+
+Status read_checkpoint(const fs::path& directory, TrainingState& state) {
+  NAITE_TRY(check_files(directory));
+  NAITE_ASSIGN(const std::string cursor, read_file(directory / kCursor));
+  NAITE_ASSIGN(state.cursor, parse_json(cursor, (directory / kCursor).string()));
+  NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
+  for (TrainingState::Moments& moments : state.moments)
+    NAITE_TRY(read_group(optimizer, moments.name + ".", state.specs, directory, moments.values));
+  const bool has_masters =
+      !state.specs.empty() && optimizer.find("master." + state.specs.front().name) != nullptr;
+  if (has_masters) return read_group(optimizer, "master.", state.specs, directory, state.masters);
+  NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory / kWeights));
+  return read_group(weights, "", state.specs, directory, state.masters);
+}
+
+Result<std::string> weights_digest(const fs::path& directory) {
+  NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
+  return digest_of(lines_of(weights));
+}
+
+Result<std::string> state_digest(const fs::path& directory) {
+  NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
+  NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
+  NAITE_ASSIGN(const std::string text, read_file(directory / kCursor));
+  NAITE_ASSIGN(const json cursor, parse_json(text, (directory / kCursor).string()));
+  return digest_of(lines_of(weights), lines_of(optimizer), cursor);
+}
+
+}  // namespace naite::formats

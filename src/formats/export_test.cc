@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/export.h"
+
+#include <gtest/gtest.h>
+
+#include "formats/gguf_keys.h"
+
+namespace naite::formats {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kTokenizer = R"({
+  "version": "1.0",
+  "added_tokens": [{"id": 4, "content": "<|endoftext|>", "special": true},
+                   {"id": 5, "content": "<tool>", "special": false}],
+  "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+    {"type": "Split", "behavior": "Isolated", "invert": false, "pattern": {"Regex": "x|\\p{N}|y"}},
+    {"type": "ByteLevel", "use_regex": false}]},
+  "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "aba": 3},
+            "merges": [["a", "b"], "ab a"]}})";
+
+// A model directory with weights that depend on their names alone.
+class Export : public testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = fs::temp_directory_path() / fmt::format("naite-export-{}", ::getpid());
+    fs::remove_all(root_);
+    fs::create_directories(root_ / "model");
+  }
+  void TearDown() override { fs::remove_all(root_); }
+
+  static json config(bool tied) {
+    return {
+        {"model_type", "llama"},       {"vocab_size", 8},        {"hidden_size", 32},
+        {"intermediate_size", 64},     {"num_hidden_layers", 3}, {"num_attention_heads", 4},
+        {"num_key_value_heads", 2},    {"rope_theta", 5000.0},   {"max_position_embeddings", 128},
+        {"tie_word_embeddings", tied}, {"eos_token_id", 4}};
+  }
+  static std::vector<float> values_of(const tape::ParameterSpec& spec) {
+    std::vector<float> out(static_cast<size_t>(spec.size()));
+    for (size_t i = 0; i < out.size(); ++i)
+      out[i] = static_cast<float>(
+                   random_unit(std::hash<std::string>()(spec.name), Purpose::kSampling, i)) -
+               0.5f;
+    return out;
+  }
+  void make(bool tied, const std::string& extra = "", const json& changes = json::object()) {
+    const fs::path directory = root_ / "model";
+    json changed = config(tied);
+    changed.update(changes);
+    model_ = *model::make_model(changed, "test", false);
+    ASSERT_TRUE(write_file(directory / "config.json", changed.dump()));
+    ASSERT_TRUE(write_file(directory / "tokenizer.json", kTokenizer));
+    ASSERT_TRUE(write_file(directory / "generation_config.json", R"({"eos_token_id": [4, 5]})"));
+    ASSERT_TRUE(write_file(directory / "tokenizer_config.json",
+                           R"({"pad_token": "<tool>", "chat_template": "{{ x }}"})"));
+    std::map<std::string, tape::ParameterSpec> by_name;
+    std::vector<TensorSpec> specs;
+    for (const tape::ParameterSpec& spec : model::parameters_of(*model_)) {
+      by_name[spec.name] = spec;
+      specs.push_back(
+          {spec.name, StoredType::kF32,
+           spec.role == tape::Role::kVector ? Shape{spec.cols} : Shape{spec.rows, spec.cols}});
+    }
+    if (!extra.empty()) specs.push_back({extra, StoredType::kF32, {0}});
+    const auto deliver = [&](const TensorSpec& spec, const ByteSink& sink) -> Status {
+      if (spec.name == extra) return {};
+      const std::vector<float> values = values_of(by_name.at(spec.name));
+      return sink(values.data(), values.size() * sizeof(float));
+    };
+    ASSERT_TRUE(write_model_safetensors(directory, specs, {}, deliver));
+  }
+  // The largest difference between the weights of `files` and those of make().
+  float difference(const ModelFiles& files) {
+    float largest = 0.0f;
+    for (const tape::ParameterSpec& spec : model::parameters_of(*model_)) {
+      std::vector<float> values(static_cast<size_t>(spec.size()));
+      const Status status = files.read(spec, values);
+      EXPECT_TRUE(status) << (status ? "" : status.error().message);
+      const std::vector<float> expected = values_of(spec);
+      for (size_t i = 0; i < values.size(); ++i)
+        largest = std::max(largest, std::abs(values[i] - expected[i]));
+    }
+    return largest;
+  }
+
+  fs::path root_;
+  std::unique_ptr<model::Model> model_;
+};
+
+TEST_F(Export, HuggingFaceDirectoriesReadBackInEveryTypeAndInShards) {
+  for (const bool tied : {false, true}) {
+    make(tied);
+    const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+    ASSERT_TRUE(files) << files.error().message;
+    EXPECT_EQ(difference(*files), 0.0f);
+    for (const auto& [type, bound] : {std::pair(StoredType::kF32, 0.0f),
+                                      {StoredType::kF16, 3e-4f},
+                                      {StoredType::kBf16, 2e-3f}}) {
+      const fs::path out = root_ / "out";
+      ASSERT_TRUE(export_hugging_face(*files, *model_, out, {type, 20000}));
+      EXPECT_TRUE(fs::exists(out / "model.safetensors.index.json") || type != StoredType::kF32);
+      const Result<ModelFiles> back = ModelFiles::open(out);
+      ASSERT_TRUE(back) << back.error().message;
+      EXPECT_TRUE(back->check(model::parameters_of(*model_)));
+      EXPECT_LE(difference(*back), bound);
+      EXPECT_EQ(back->config()["eos_token_id"], json({4, 5}));
+      EXPECT_FALSE(export_hugging_face(*files, *model_, out, {}));  // it exists
+      fs::remove_all(out);
+    }
+  }
+}
+
+TEST_F(Export, GgufReadsBackInEveryQuantization) {
+  for (const bool tied : {false, true}) {
+    make(tied);
+    const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+    ASSERT_TRUE(files);
+    for (const auto& [name, bound] :
+         {std::pair("f32", 0.0f), {"f16", 3e-4f}, {"bf16", 2e-3f}, {"q8_0", 3e-3f}}) {
+      const fs::path path = root_ / "model.gguf";
+      const Status status = export_gguf(*files, *model_, path, name);
+      ASSERT_TRUE(status) << status.error().message;
+      const Result<ModelFiles> back = ModelFiles::open(path);
+      ASSERT_TRUE(back) << back.error().message;
+      const Status check = back->check(model::parameters_of(*model_));
+      EXPECT_TRUE(check) << (check ? "" : check.error().message);
+      EXPECT_LE(difference(*back), bound) << name;
+      const Result<std::unique_ptr<model::Model>> again =
+          model::make_model(back->config(), "gguf", false);
+      ASSERT_TRUE(again) << again.error().message;
+      EXPECT_EQ((*again)->config(), model_->config());
+    }
+    EXPECT_FALSE(export_gguf(*files, *model_, root_ / "x.gguf", "q3"));
+  }
+}
+
+TEST_F(Export, EveryArchitectureTravelsThroughGguf) {
+  const json llama3 = {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 64}};
+  const json yarn = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+  for (const json& changes : {json{{"model_type", "qwen2"}, {"rope_scaling", yarn}},
+                              json{{"model_type", "qwen3"}, {"head_dim", 16}},
+                              json{{"model_type", "llama"}, {"rope_scaling", llama3}}}) {
+    make(false, "", changes);
+    const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+    ASSERT_TRUE(files) << files.error().message;
+    const Status status = export_gguf(*files, *model_, root_ / "model.gguf", "f32");
+    ASSERT_TRUE(status) << status.error().message;
+    const Result<ModelFiles> back = ModelFiles::open(root_ / "model.gguf");
+    ASSERT_TRUE(back) << back.error().message;
+    EXPECT_TRUE(back->check(model::parameters_of(*model_)));
+    EXPECT_EQ(difference(*back), 0.0f);
+    Result<std::unique_ptr<model::Model>> again = model::make_model(back->config(), "gguf", false);
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ((*again)->config(), model_->config());
+  }
+}
+
+TEST_F(Export, TheTokenizerTravelsThroughGguf) {
+  make(true);
+  const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+  ASSERT_TRUE(files);
+  ASSERT_TRUE(export_gguf(*files, *model_, root_ / "model.gguf", "f16"));
+  const Result<Gguf> gguf = Gguf::open(root_ / "model.gguf");
+  ASSERT_TRUE(gguf);
+  EXPECT_EQ(*gguf->text("tokenizer.ggml.pre"), "qwen2");
+  EXPECT_EQ(*gguf->texts("tokenizer.ggml.tokens"),
+            (std::vector<std::string_view>{"a", "b", "ab", "aba", "<|endoftext|>", "<tool>",
+                                           "[PAD6]", "[PAD7]"}));
+  EXPECT_EQ(*gguf->integers("tokenizer.ggml.token_type"),
+            (std::vector<int64_t>{1, 1, 1, 1, 3, 4, 5, 5}));
+  EXPECT_EQ(*gguf->texts("tokenizer.ggml.merges"), (std::vector<std::string_view>{"a b", "ab a"}));
+  EXPECT_EQ(*gguf->integer("tokenizer.ggml.eos_token_id"), 4);
+  EXPECT_EQ(*gguf->integer("tokenizer.ggml.padding_token_id"), 5);
+  EXPECT_EQ(*gguf->text("tokenizer.chat_template"), "{{ x }}");
+  const Result<std::string> text = tokenizer_from_gguf(*gguf);
+  ASSERT_TRUE(text) << text.error().message;
+  const json back = json::parse(*text);
+  EXPECT_EQ(back["model"]["vocab"], json::parse(kTokenizer)["model"]["vocab"]);
+  EXPECT_EQ(back["model"]["merges"], json::parse(R"([["a", "b"], ["ab", "a"]])"));
+  ASSERT_EQ(back["added_tokens"].size(), 2u);
+  EXPECT_EQ(back["added_tokens"][0]["special"], true);
+  EXPECT_EQ(back["added_tokens"][1]["content"], "<tool>");
+  const json config = *tokenizer_config_from_gguf(*gguf);
+  EXPECT_EQ(config["eos_token"], "<|endoftext|>");
+  EXPECT_EQ(config["pad_token"], "<tool>");
+}
+
+TEST_F(Export, MissingForeignAndMisshapenTensorsAreNamed) {
+  make(false, "model.layers.0.self_attn.q_proj.bias");
+  Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+  ASSERT_TRUE(files);
+  std::vector<tape::ParameterSpec> specs = model::parameters_of(*model_);
+  EXPECT_NE(files->check(specs).error().message.find("q_proj.bias has no place"),
+            std::string::npos);
+  specs[0].cols += 1;
+  EXPECT_NE(
+      files->check(specs).error().message.find("has shape [8, 32], the config asks for [8, 33]"),
+      std::string::npos);
+  specs[0].name = "absent";
+  EXPECT_NE(files->check(specs).error().message.find("absent is missing"), std::string::npos);
+  EXPECT_FALSE(ModelFiles::open(root_));
+  EXPECT_FALSE(ModelFiles::open(root_ / "nothing"));
+}
+
+TEST(Architectures, RowOrdersAreInverse) {
+  std::vector<float> values(2 * 6 * 3);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  const std::vector<float> before = values;
+  to_gguf_order(Transform::kInterleavedPairs, 6, 3, values);
+  EXPECT_EQ(values[3], 3 * 3);      // row 1 of GGUF is row head_dim / 2 of ours
+  EXPECT_EQ(values[2 * 3], 1 * 3);  // row 2 is row 1
+  from_gguf_order(Transform::kInterleavedPairs, 6, 3, values);
+  EXPECT_EQ(values, before);
+}
+
+TEST(Architectures, EveryNameIsUsedOnce) {
+  for (const Architecture& architecture : architectures()) {
+    std::map<std::string, int> seen;
+    for (const auto& [ours, gguf] : gguf_names(architecture, 2)) {
+      EXPECT_EQ(seen[gguf.name]++, 0) << gguf.name;
+      EXPECT_LT(gguf.name.size(), 64u);
+    }
+  }
+  EXPECT_FALSE(architecture_of("gpt5"));
+  EXPECT_FALSE(architecture_of_gguf("gpt5"));
+}
+
+}  // namespace
+}  // namespace naite::formats

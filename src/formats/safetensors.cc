@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+namespace naite::formats {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr uint64_t kHeaderBytesMax = 100'000'000;
+constexpr size_t kRankMax = 16;
+constexpr std::string_view kMetadataKey = "__metadata__";
+constexpr std::string_view kIndexName = "model.safetensors.index.json";
+
+std::optional<StoredType> type_of_name(std::string_view name) {
+  for (int i = 0; i <= static_cast<int>(StoredType::kF64); ++i)
+    if (stored_type_info(static_cast<StoredType>(i)).name == name)
+      return static_cast<StoredType>(i);
+  return std::nullopt;
+}
+
+struct Entry {
+  StoredTensor tensor;
+  std::vector<uint64_t> offsets;
+  bool has_type = false, has_shape = false, has_offsets = false;
+};
+
+// Receives the header's JSON token by token: the parser keeps no tree, so neither the depth nor the
+// number of values costs memory beyond what is kept here. Returning false stops it; `error` says
+// why.
+class HeaderReader : public nlohmann::json_sax<json> {
+ public:
+  std::vector<Entry> entries;
+  Metadata metadata;
+  std::string error;
+
+  bool start_object(size_t) override {
+    if (depth_ == 0 || depth_ == 1) return descend();
+    return refuse("a table where a value is expected");
+  }
+  bool key(string_t& text) override {
+    if (depth_ == 1) return open_entry(text);
+    if (in_metadata_) {
+      field_ = text;
+      return true;
+    }
+    Entry& entry = entries.back();
+    field_ = text;
+    bool* const seen = field_ == "dtype"          ? &entry.has_type
+                       : field_ == "shape"        ? &entry.has_shape
+                       : field_ == "data_offsets" ? &entry.has_offsets
+                                                  : nullptr;
+    if (seen == nullptr) return refuse(fmt::format("an unknown key `{}`", shown_name(text)));
+    if (*seen) return refuse(fmt::format("the key `{}` twice", text));
+    *seen = true;
+    return true;
+  }
+  bool end_object() override {
+    --depth_;
+    if (depth_ == 1 && !in_metadata_) {
+      const Entry& entry = entries.back();
+      if (!entry.has_type || !entry.has_shape || !entry.has_offsets)
+        return refuse("not all of dtype, shape and data_offsets");
+    }
+    in_metadata_ = in_metadata_ && depth_ > 1;
+    return true;
+  }
+  bool start_array(size_t) override {
+    if (depth_ == 2 && !in_metadata_ && (field_ == "shape" || field_ == "data_offsets"))
+      return descend();
+    return refuse("a list where a value is expected");
+  }
+  bool end_array() override {
+    --depth_;
+    if (field_ == "data_offsets" && entries.back().offsets.size() != 2)
+      return refuse("data_offsets that are not two numbers");
+    return true;
+  }
+  bool string(string_t& text) override {
+    if (depth_ == 2 && in_metadata_) {
+      if (!metadata.emplace(field_, text).second)
+        return refuse(fmt::format("the key `{}` twice", shown_name(field_)));
+      return true;
+    }
+    if (depth_ != 2 || field_ != "dtype") return refuse("a string where it does not belong");
+    const std::optional<StoredType> type = type_of_name(text);
+    if (!type) return refuse(fmt::format("dtype {}, which is not supported", shown_name(text)));
+    entries.back().tensor.type = *type;
+    return true;
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (depth_ != 3) return refuse("a number where it does not belong");
+    Entry& entry = entries.back();
+    if (field_ == "data_offsets") {
+      if (entry.offsets.size() == 2) return refuse("data_offsets that are not two numbers");
+      entry.offsets.push_back(value);
+      return true;
+    }
+    if (entry.tensor.shape.size() == kRankMax) return refuse("more dimensions than 16");
+    if (value > INT64_MAX) return refuse("a dimension beyond 63 bits");
+    entry.tensor.shape.push_back(static_cast<int64_t>(value));
+    return true;
+  }
+  bool number_integer(number_integer_t) override { return refuse("a negative number"); }
+  bool number_float(number_float_t, const string_t&) override { return refuse("a fraction"); }
+  bool boolean(bool) override { return refuse("true or false where it does not belong"); }
+  bool null() override { return refuse("null where it does not belong"); }
+  bool binary(binary_t&) override { return refuse("binary data"); }
+  bool parse_error(size_t position, const std::string&, const json::exception&) override {
+    if (error.empty()) error = fmt::format("is not valid JSON near byte {}", position + 8);
+    return false;
+  }
+
+ private:
+  bool descend() {
+    ++depth_;
+    return true;
+  }
+  bool open_entry(const std::string& name) {
+    in_metadata_ = name == kMetadataKey;
+    field_.clear();
+    if (in_metadata_) {
+      if (seen_metadata_) return refuse("__metadata__ twice");
+      seen_metadata_ = true;
+      return true;
+    }
+    entries.emplace_back().tensor.name = name;
+    return true;
+  }
+  bool refuse(std::string_view what) {
+    if (depth_ >= 1 && in_metadata_)
+      error = fmt::format("has {} in __metadata__", what);
+    else if (depth_ >= 1 && !entries.empty())
+      error = fmt::format("has {} in tensor {}", what, shown_name(entries.back().tensor.name));
+    else
+      error = fmt::format("has {}", what);
+    return false;
+  }
+
+  int depth_ = 0;
+  bool in_metadata_ = false, seen_metadata_ = false;
+  std::string field_;
+};
+
+// Every byte of the data belongs to exactly one tensor, and each tensor has the bytes of its shape.
+Status place_tensors(std::vector<Entry>& entries, std::string_view data, std::string_view name) {
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return a.offsets < b.offsets; });
+  uint64_t covered = 0;
+  for (Entry& entry : entries) {
+    const std::string shown = shown_name(entry.tensor.name);
+    const uint64_t begin = entry.offsets[0], end = entry.offsets[1];
+    if (begin > end || end > data.size())
+      return fail("{}: tensor {} lies at bytes {} to {}, outside the data ({} bytes)", name, shown,
+                  begin, end, data.size());
+    if (begin != covered)
+      return fail("{}: tensor {} begins at byte {} of the data where {} is expected: {}", name,
+                  shown, begin, covered, begin < covered ? "tensors overlap" : "there is a hole");
+    const Result<int64_t> bytes = stored_bytes(entry.tensor.type, entry.tensor.shape);
+    if (!bytes) return fail("{}: tensor {}: {}", name, shown, bytes.error().message);
+    if (static_cast<uint64_t>(*bytes) != end - begin)
+      return fail("{}: tensor {} of shape {} and dtype {} needs {} bytes, has {}", name, shown,
+                  shape_text(entry.tensor.shape), stored_type_info(entry.tensor.type).name, *bytes,
+                  end - begin);
+    entry.tensor.bytes = data.substr(begin, end - begin);
+    covered = end;
+  }
+  if (covered != data.size())
+    return fail("{}: {} bytes after the last tensor belong to none", name, data.size() - covered);
+  return {};
+}
+
+Status check_unique(const std::vector<StoredTensor>& sorted, std::string_view name) {
+  for (size_t i = 1; i < sorted.size(); ++i)
+    if (sorted[i].name == sorted[i - 1].name)
+      return fail("{}: tensor {} appears twice", name, shown_name(sorted[i].name));
+  return {};
+}
+
+void sort_by_name(std::vector<StoredTensor>& tensors) {
+  std::sort(tensors.begin(), tensors.end(),
+            [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
+}
+
+// The index of a sharded model: file -> the tensors that it must provide.
+Result<std::map<std::string, std::set<std::string>>> read_index(const fs::path& path) {
+  NAITE_ASSIGN(const MappedFile file, MappedFile::open(path));
+  if (file.bytes().size() > kHeaderBytesMax)
+    return fail("{}: the index has {} bytes; at most {} are allowed", path.string(),
+                file.bytes().size(), kHeaderBytesMax);
+  NAITE_ASSIGN(const json index, parse_json(file.bytes(), path.string()));
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+    return fail("{}: has no table `weight_map`", path.string());
+  std::map<std::string, std::set<std::string>> shards;
+  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+    const std::string value = shard.is_string() ? shard.get<std::string>() : "";
+    if (value.empty() || value == ".." || value.find('/') != std::string::npos ||
+        value.find('\0') != std::string::npos)
+      return fail("{}: tensor {} is not mapped to the name of a file beside the index",
+                  path.string(), shown_name(tensor));
+    shards[value].insert(tensor);
+  }
+  return shards;
+}
+
+// The JSON of one string, quoted and escaped.
+std::string json_string(std::string_view text) {
+  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+Result<std::string> header_of(const std::vector<TensorSpec>& specs, const Metadata& metadata) {
+  std::string text = "{\"__metadata__\":{";
+  for (const auto& [key, value] : metadata)
+    text +=
+        fmt::format("{}{}:{}", text.back() == '{' ? "" : ",", json_string(key), json_string(value));
+  text += '}';
+  int64_t offset = 0;
+  for (const TensorSpec& spec : specs) {
+    NAITE_ASSIGN(const int64_t bytes, stored_bytes(spec.type, spec.shape));
+    text += fmt::format(",{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
+                        json_string(spec.name), stored_type_info(spec.type).name,
+                        fmt::join(spec.shape, ","), offset, offset + bytes);
+    offset += bytes;
+  }
+  text += '}';
+  while (text.size() % 8 != 0) text += ' ';
+  if (text.size() > kHeaderBytesMax)
+    return fail("the header would exceed {} bytes", kHeaderBytesMax);
+  return text;
+}
+
+Status check_names(const std::vector<TensorSpec>& specs) {
+  std::set<std::string_view> names;
+  for (const TensorSpec& spec : specs)
+    if (spec.name == kMetadataKey || !names.insert(spec.name).second)
+      return fail("tensor name {} is used twice or reserved", shown_name(spec.name));
+  return {};
+}
+
+}  // namespace
+
+Result<SafetensorsHeader> parse_safetensors(std::string_view file, std::string_view name) {
+  uint64_t header_bytes = 0;
+  if (file.size() < sizeof header_bytes)
+    return fail("{}: not a safetensors file: {} bytes, at least 8 are needed", name, file.size());
+  std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
+  file.remove_prefix(sizeof header_bytes);
+  if (header_bytes > kHeaderBytesMax)
+    return fail(
+        "{}: not a safetensors file: it claims a header of {} bytes; at most {} are allowed", name,
+        header_bytes, kHeaderBytesMax);
+  if (header_bytes > file.size())
+    return fail("{}: truncated: a header of {} bytes is announced, {} bytes follow", name,
+                header_bytes, file.size());
+  const std::string_view header = file.substr(0, header_bytes);
+  if (!header.starts_with('{'))
+    return fail("{}: not a safetensors file: its header does not begin with {{", name);
+
+  HeaderReader reader;
+  if (!json::sax_parse(header.begin(), header.end(), &reader))
+    return fail("{}: the safetensors header {}", name, reader.error);
+  NAITE_TRY(place_tensors(reader.entries, file.substr(header_bytes), name));
+  SafetensorsHeader out;
+  out.metadata = std::move(reader.metadata);
+  out.tensors.reserve(reader.entries.size());
+  for (Entry& entry : reader.entries) out.tensors.push_back(std::move(entry.tensor));
+  sort_by_name(out.tensors);
+  NAITE_TRY(check_unique(out.tensors, name));
+  return out;
+}
+
+Result<Safetensors> Safetensors::open(const fs::path& path) {
+  std::error_code ignored;
+  std::map<std::string, std::set<std::string>> shards;
+  fs::path parent = path;
+  if (!fs::is_directory(path, ignored)) {
+    parent = path.parent_path();
+    shards[path.filename().string()] = {};
+  } else if (fs::exists(path / "model.safetensors", ignored)) {
+    shards["model.safetensors"] = {};
+  } else if (fs::exists(path / kIndexName, ignored)) {
+    NAITE_ASSIGN(shards, read_index(path / kIndexName));
+  } else {
+    return fail("{}: holds neither model.safetensors nor {}", path.string(), kIndexName);
+  }
+
+  Safetensors out;
+  for (const auto& [file, wanted] : shards) {
+    const std::string name = (parent / file).string();
+    NAITE_ASSIGN(MappedFile mapped, MappedFile::open(parent / file));
+    NAITE_ASSIGN(SafetensorsHeader header, parse_safetensors(mapped.bytes(), name));
+    size_t found = 0;
+    for (StoredTensor& tensor : header.tensors) {
+      if (!wanted.empty() && !wanted.contains(tensor.name)) continue;
+      out.tensors_.push_back(std::move(tensor));
+      ++found;
+    }
+    if (!wanted.empty() && found != wanted.size())
+      return fail("{}: holds {} of the {} tensors that {} places there", name, found, wanted.size(),
+                  kIndexName);
+    if (out.metadata_.empty()) out.metadata_ = std::move(header.metadata);
+    out.files_.push_back(std::move(mapped));
+  }
+  sort_by_name(out.tensors_);
+  NAITE_TRY(check_unique(out.tensors_, path.string()));
+  return out;
+}
+
+const StoredTensor* Safetensors::find(std::string_view name) const {
+  const auto it = std::lower_bound(
+      tensors_.begin(), tensors_.end(), name,
+      [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  return it != tensors_.end() && it->name == name ? &*it : nullptr;
+}
+
+Status write_safetensors(const fs::path& path, std::vector<TensorSpec> specs, Metadata metadata,
+                         const TensorSource& source) {
+  NAITE_TRY(check_names(specs));
+  std::stable_sort(specs.begin(), specs.end(), [](const TensorSpec& a, const TensorSpec& b) {
+    return stored_type_info(a.type).block_bytes > stored_type_info(b.type).block_bytes;
+  });
+  metadata.emplace("format", "pt");  // some readers insist on it
+  NAITE_ASSIGN(const std::string header, header_of(specs, metadata));
+  NAITE_ASSIGN(FileWriter writer, FileWriter::create(path));
+  const uint64_t header_bytes = header.size();
+  NAITE_TRY(writer.write(&header_bytes, sizeof header_bytes));
+  NAITE_TRY(writer.write(header));
+  for (const TensorSpec& spec : specs) {
+    NAITE_ASSIGN(const int64_t bytes, stored_bytes(spec.type, spec.shape));
+    int64_t written = 0;
+    NAITE_TRY(source(spec, [&](const void* data, size_t count) -> Status {
+      written += static_cast<int64_t>(count);
+      NAITE_CHECK(written <= bytes, "tensor {} delivers more than {} bytes", spec.name, bytes);
+      return writer.write(data, count);
+    }));
+    NAITE_CHECK(written == bytes, "tensor {} delivers {} of {} bytes", spec.name, written, bytes);
+  }
+  return writer.commit();
+}
+
+Status write_model_safetensors(const fs::path& directory, std::vector<TensorSpec> specs,
+                               Metadata metadata, const TensorSource& source, int64_t shard_bytes) {
+  NAITE_TRY(check_names(specs));
+  std::vector<std::vector<TensorSpec>> shards(1);
+  int64_t total = 0, current = 0;
+  for (TensorSpec& spec : specs) {
+    NAITE_ASSIGN(const int64_t bytes, stored_bytes(spec.type, spec.shape));
+    if (shard_bytes > 0 && !shards.back().empty() && current + bytes > shard_bytes) {
+      shards.emplace_back();
+      current = 0;
+    }
+    current += bytes;
+    total += bytes;
+    shards.back().push_back(std::move(spec));
+  }
+  if (shards.size() == 1)
+    return write_safetensors(directory / "model.safetensors", std::move(shards[0]),
+                             std::move(metadata), source);
+
+  json index = {{"metadata", {{"total_size", total}}}, {"weight_map", json::object()}};
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string file = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    for (const TensorSpec& spec : shards[i]) index["weight_map"][spec.name] = file;
+    NAITE_TRY(write_safetensors(directory / file, std::move(shards[i]), metadata, source));
+  }
+  return write_file(directory / kIndexName, index.dump(2) + "\n");
+}
+
+}  // namespace naite::formats

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// safetensors: the weights format of the Hugging Face ecosystem.
+//
+//   u64 N | N bytes of UTF-8 JSON, beginning "{", padded with spaces | data
+//   {"name": {"dtype": "BF16", "shape": [...], "data_offsets": [begin, end]}, ...,
+//    "__metadata__": {"format": "pt", ...}}
+//
+// Offsets count from the start of the data, the end is exclusive. The tensors cover the data
+// exactly, without holes or overlaps; names are unique; metadata values are strings; N is at most
+// 100 MB. A model in several files has `model-00001-of-0000N.safetensors` and
+// `model.safetensors.index.json`:
+// {"metadata": {"total_size": BYTES}, "weight_map": {tensor: file}}.
+//
+// Reading maps the files and checks every statement of the header before anything is used; memory
+// is bounded by a small multiple of the header. A file that breaks a rule gives one line that names
+// it.
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/stored.h"
+
+namespace naite::formats {
+
+using Metadata = std::map<std::string, std::string>;
+
+struct SafetensorsHeader {
+  std::vector<StoredTensor> tensors;  // ascending by name
+  Metadata metadata;
+};
+
+// Parse the bytes of one file; `name` stands in messages. The views point into `file`.
+Result<SafetensorsHeader> parse_safetensors(std::string_view file, std::string_view name);
+
+// An open file, or a directory with model.safetensors or model.safetensors.index.json.
+class Safetensors {
+ public:
+  static Result<Safetensors> open(const std::filesystem::path& path);
+
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // ascending by name
+  const StoredTensor* find(std::string_view name) const;                 // nullptr if absent
+  const Metadata& metadata() const { return metadata_; }  // of the first file that has any
+
+ private:
+  std::vector<MappedFile> files_;
+  std::vector<StoredTensor> tensors_;
+  Metadata metadata_;
+};
+
+// One file, complete or absent (base/files.h). Tensors are laid down wide element types first, so
+// that all are aligned, in the order of `specs` otherwise; `source` is called once for each in that
+// order and must deliver exactly its bytes. `metadata` gains format = "pt" unless it has a format.
+Status write_safetensors(const std::filesystem::path& path, std::vector<TensorSpec> specs,
+                         Metadata metadata, const TensorSource& source);
+
+// model.safetensors in `directory`; or, when the tensors exceed `shard_bytes` (0: no limit),
+// numbered shards of at most that many bytes each (a larger tensor stands alone), and the index,
+// written last.
+Status write_model_safetensors(const std::filesystem::path& directory,
+                               std::vector<TensorSpec> specs, Metadata metadata,
+                               const TensorSource& source, int64_t shard_bytes = 0);
+
+}  // namespace naite::formats
