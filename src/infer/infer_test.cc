@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "infer/infer.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+namespace naite::infer {
+namespace {
+
+using kernels::DType;
+
+std::unique_ptr<model::Model> small_model() {
+  Result<std::unique_ptr<model::Model>> model = model::make_model({{"model_type", "llama"},
+                                                                   {"vocab_size", 50},
+                                                                   {"hidden_size", 32},
+                                                                   {"intermediate_size", 48},
+                                                                   {"num_hidden_layers", 2},
+                                                                   {"num_attention_heads", 4},
+                                                                   {"num_key_value_heads", 2}},
+                                                                  "test", true);
+  NAITE_CHECK(model.ok());
+  return *std::move(model);
+}
+
+// Logits of every position by one forward pass without a cache.
+std::vector<float> uncached(const model::Model& model, tape::Parameters& parameters,
+                            const std::vector<int32_t>& ids) {
+  const auto tokens = static_cast<int64_t>(ids.size());
+  tape::Tape tape(parameters.kernels(), parameters.compute(), false);
+  model::Inputs in{tape.data("ids", DType::kI32, tokens, 1),
+                   tape.data("positions", DType::kI32, tokens, 1),
+                   tape.data("spans", DType::kI32, tokens, 2), tokens};
+  const model::Outputs out = model.forward(tape, in);
+  const tape::Tensor logits = tape::logits(out.hidden, out.head);
+  tape.keep(logits);
+  tape::Program program(tape, parameters);
+  parameters.prepare_all();
+  std::vector<int32_t> positions, spans;
+  for (int32_t t = 0; t < tokens; ++t) {
+    positions.push_back(t);
+    spans.insert(spans.end(), {0, t + 1});
+  }
+  program.write(in.ids, ids.data(), 4 * tokens);
+  program.write(in.positions, positions.data(), 4 * tokens);
+  program.write(in.spans, spans.data(), 8 * tokens);
+  program.forward();
+  std::vector<float> result(tokens * model.vocab_size());
+  program.read(logits, result.data(), static_cast<int64_t>(result.size() * 4));
+  return result;
+}
+
+TEST(Generator, CachedDecodingGivesTheBitsOfTheUncachedPass) {
+  set_float_mode();
+  ThreadPool pool(2);
+  Result<std::unique_ptr<kernels::Kernels>> cpu = kernels::make_cpu(pool, "");
+  ASSERT_TRUE(cpu.ok());
+  const std::unique_ptr<model::Model> model = small_model();
+  for (const DType compute : {DType::kF32, DType::kBf16}) {
+    tape::Parameters parameters(**cpu, compute, model::parameters_of(*model));
+    for (int p = 0; p < parameters.size(); ++p) {
+      std::vector<float> values(parameters.specs()[p].size());
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<float>(random_unit(5, Purpose::kInitialTensor, i, p) - 0.5);
+      const kernels::View master = parameters.master(p);
+      (*cpu)->upload(master.data, values.data(), master.bytes());
+    }
+    std::vector<int32_t> ids;
+    for (int i = 0; i < 150; ++i) ids.push_back((i * 17) % 50);
+    const std::vector<float> expected = uncached(*model, parameters, ids);
+    Generator generator(*model, parameters, 160);
+    // The same 150 tokens in pieces: prefill with padding, single tokens, and a longer prefill.
+    for (const auto& [begin, end] :
+         std::vector<std::pair<int, int>>{{0, 1}, {1, 5}, {5, 6}, {6, 149}, {149, 150}}) {
+      const std::span<const float> logits =
+          generator.append(std::span(ids).subspan(begin, end - begin));
+      EXPECT_EQ(std::memcmp(logits.data(), &expected[(end - 1) * 50], 50 * sizeof(float)), 0)
+          << "after token " << end << ", " << kernels::dtype_name(compute);
+    }
+  }
+}
+
+TEST(Sample, IsGreedyAtZeroAndStaysInTheNucleus) {
+  const std::vector<float> logits{0.0f, 3.0f, 2.9f, -5.0f};
+  EXPECT_EQ(sample(logits, {.temperature = 0}, 0), 1);
+  int counts[4] = {};
+  for (int i = 0; i < 2000; ++i)
+    ++counts[sample(logits, {.temperature = 1, .top_p = 0.9, .seed = 1}, i)];
+  EXPECT_EQ(counts[0] + counts[3], 0);
+  EXPECT_NEAR(counts[1] / 2000.0, 0.525, 0.04);
+}
+
+}  // namespace
+}  // namespace naite::infer
