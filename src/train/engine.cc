@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/engine.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <set>
+
+#include "kernels/numerics.h"
+#include "train/initial.h"
+
+namespace naite::train {
+
+namespace {
+
+using kernels::DType;
+using kernels::View;
+
+constexpr double kLn2 = 0.693147180559945309417;
+
+// Slabs that are alive at once while groups are summed: one per level of the tree, and one per
+// virtual rank that waits for the others.
+int64_t num_slabs(const Recipe& recipe, const EngineOptions& options) {
+  const int64_t groups_per_rank = recipe.train.gradient_groups / options.virtual_ranks;
+  return options.virtual_ranks + std::bit_width(static_cast<uint64_t>(groups_per_rank)) - 1;
+}
+
+// Prepared copies of the parameters, counted as the programs will make them.
+int64_t prepared_bytes(const tape::Tape& tape, const kernels::Kernels& kernels) {
+  std::set<std::pair<int, kernels::Use>> uses;
+  for (const tape::Node& node : tape.nodes())
+    for (size_t j = 0; j < node.in.size(); ++j)
+      if (node.info.uses[j] != kernels::Use::kActivation)
+        uses.emplace(tape.buffers()[node.in[j]].parameter, node.info.uses[j]);
+  int64_t bytes = 0;
+  for (const auto& [parameter, use] : uses) {
+    const tape::ParameterSpec& spec = tape.parameters()[parameter];
+    bytes += kernels.prepared_bytes(use, tape.compute(), spec.rows, spec.cols);
+  }
+  return bytes;
+}
+
+int64_t program_bytes(const tape::Plan& plan) {
+  return plan.arena_bytes + plan.workspace_bytes + plan.data_bytes;
+}
+
+}  // namespace
+
+MicroBatchTape::MicroBatchTape(const model::Model& model, const kernels::Kernels& kernels,
+                               DType compute, int64_t tokens, int64_t positions, bool gradients)
+    : tape(kernels, compute, gradients),
+      inputs{tape.data("ids", DType::kI32, tokens, 1),
+             tape.data("positions", DType::kI32, tokens, 1),
+             tape.data("spans", DType::kI32, tokens, 2), positions},
+      targets(tape.data("targets", DType::kI32, tokens, 1)),
+      scale(tape.data("scale", tape.wide(), 1, 1)) {
+  const model::Outputs out = model.forward(tape, inputs);
+  loss = tape::linear_cross_entropy(out.hidden, out.head, targets, scale);
+  tape.keep(loss);
+}
+
+MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
+                       const Recipe& recipe, const EngineOptions& options) {
+  const MicroBatchTape train(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
+                             recipe.data.sequence_length, true);
+  const MicroBatchTape eval(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
+                            recipe.data.sequence_length, false);
+  const int64_t slab = tape::SlabLayout(train.tape.parameters(), DType::kF32).bytes();
+  MemoryPlan plan;
+  plan.parameters = slab + prepared_bytes(train.tape, kernels);
+  plan.gradients = slab * num_slabs(recipe, options);
+  plan.optimizer = 2 * slab;
+  plan.activations = program_bytes(tape::make_plan(train.tape, options.recompute));
+  plan.validation = program_bytes(tape::make_plan(eval.tape));
+  plan.checkpoint = 3 * slab;
+  plan.backend = kernels.fixed_bytes();
+  return plan;
+}
+
+Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recipe& recipe,
+               EngineOptions options)
+    : kernels_(kernels),
+      recipe_(recipe),
+      options_(options),
+      train_tape_(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
+                  recipe.data.sequence_length, true),
+      eval_tape_(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
+                 recipe.data.sequence_length, false),
+      parameters_(kernels, recipe.compute(), train_tape_.tape.parameters()),
+      train_(train_tape_.tape, parameters_, {.recompute = options.recompute}),
+      eval_(eval_tape_.tape, parameters_) {
+  const int64_t bytes = parameters_.layout().bytes();
+  for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
+  m_ = Slab(kernels, bytes);
+  v_ = Slab(kernels, bytes);
+  const auto tokens = static_cast<size_t>(recipe.train.batch_tokens);
+  tokens_.resize(tokens);
+  targets_.resize(tokens);
+  positions_.resize(tokens);
+  spans_.resize(2 * tokens);
+  token_losses_.resize(static_cast<size_t>(recipe.train.micro_batch_tokens));
+  micro_batch_losses_.resize(static_cast<size_t>(recipe.num_micro_batches()));
+}
+
+void Engine::initialise(uint64_t seed, ThreadPool& pool) {
+  std::vector<float> values;
+  for (int p = 0; p < parameters_.size(); ++p) {
+    const tape::ParameterSpec& spec = parameters_.specs()[p];
+    values.resize(static_cast<size_t>(spec.size()));
+    fill_initial(spec, seed, pool, values);
+    const View master = parameters_.master(p);
+    kernels_.upload(master.data, values.data(), master.bytes());
+  }
+  parameters_.prepare_all();
+}
+
+// Loads the batch and tells the tape what every token's loss weighs: one over the targets of the
+// step.
+double Engine::fill_and_scale(const data::Loader& loader, int64_t step) {
+  const int64_t tokens = recipe_.train.micro_batch_tokens;
+  const int64_t rows = tokens / recipe_.data.sequence_length;
+  for (int64_t i = 0; i < recipe_.num_micro_batches(); ++i) {
+    const auto at = static_cast<size_t>(i * tokens), count = static_cast<size_t>(tokens);
+    loader.fill(
+        step, i * rows, rows,
+        {std::span(tokens_).subspan(at, count), std::span(targets_).subspan(at, count),
+         std::span(positions_).subspan(at, count), std::span(spans_).subspan(2 * at, 2 * count)});
+  }
+  const auto targets =
+      std::count_if(targets_.begin(), targets_.end(), [](int32_t t) { return t >= 0; });
+  const auto scale = static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, targets)));
+  train_.write(train_tape_.scale, &scale, sizeof scale);
+  return static_cast<double>(targets);
+}
+
+void Engine::feed(tape::Program& program, const MicroBatchTape& tape, int64_t index) {
+  const int64_t tokens = recipe_.train.micro_batch_tokens;
+  const int64_t at = index * tokens, bytes = tokens * static_cast<int64_t>(sizeof(int32_t));
+  program.write(tape.inputs.ids, &tokens_[at], bytes);
+  program.write(tape.targets, &targets_[at], bytes);
+  program.write(tape.inputs.positions, &positions_[at], bytes);
+  program.write(tape.inputs.spans, &spans_[2 * at], 2 * bytes);
+}
+
+void Engine::run_micro_batch(int64_t index, const Slab& slab, bool accumulate) {
+  feed(train_, train_tape_, index);
+  train_.forward();
+  train_.backward(slab, accumulate);
+  train_.read(train_tape_.loss, token_losses_.data(),
+              static_cast<int64_t>(token_losses_.size() * sizeof(float)));
+  double sum = 0;
+  for (float loss : token_losses_) sum = sum + static_cast<double>(loss);
+  micro_batch_losses_[index] = sum;
+}
+
+Engine::Slab Engine::take_slab() {
+  NAITE_CHECK(!free_slabs_.empty());
+  Slab slab = std::move(free_slabs_.back());
+  free_slabs_.pop_back();
+  return slab;
+}
+
+// The gradient of groups [first, first + count), count a power of two.
+Engine::Slab Engine::sum_groups(int64_t first, int64_t count) {
+  if (count == 1) {
+    Slab slab = take_slab();
+    const int64_t per_group = recipe_.num_micro_batches() / recipe_.train.gradient_groups;
+    for (int64_t i = 0; i < per_group; ++i) run_micro_batch(first * per_group + i, slab, i > 0);
+    return slab;
+  }
+  Slab left = sum_groups(first, count / 2);
+  Slab right = sum_groups(first + count / 2, count / 2);
+  const tape::SlabLayout& layout = parameters_.layout();
+  kernels_.add(layout.whole(left), layout.whole(left), layout.whole(right));
+  free_slabs_.push_back(std::move(right));
+  return left;
+}
+
+// Every virtual rank sums its own groups; then the ranks join by the same tree.
+Engine::Slab Engine::sum_ranks() {
+  const int64_t groups = recipe_.train.gradient_groups / options_.virtual_ranks;
+  std::vector<Slab> ranks;
+  for (int64_t rank = 0; rank < options_.virtual_ranks; ++rank)
+    ranks.push_back(sum_groups(rank * groups, groups));
+  const tape::SlabLayout& layout = parameters_.layout();
+  for (size_t step = 1; step < ranks.size(); step *= 2) {
+    for (size_t i = 0; i + step < ranks.size(); i += 2 * step) {
+      kernels_.add(layout.whole(ranks[i]), layout.whole(ranks[i]), layout.whole(ranks[i + step]));
+      free_slabs_.push_back(std::move(ranks[i + step]));
+    }
+  }
+  return std::move(ranks[0]);
+}
+
+double Engine::grad_norm(const Slab& slab) {
+  const double squares = kernels::tree_sum<float>(0, parameters_.size(), [&](int64_t p) {
+    return kernels_.sum_squares(parameters_.layout().view(slab, static_cast<int>(p)));
+  });
+  return std::sqrt(squares);
+}
+
+StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
+  if (gradient_) free_slabs_.push_back(std::move(gradient_));
+  gradient_ = Slab();
+  const double targets = fill_and_scale(loader, step);
+  gradient_ = sum_ranks();
+  double sum = 0;
+  for (double loss : micro_batch_losses_) sum = sum + loss;
+  return {sum / std::max(1.0, targets), grad_norm(gradient_), static_cast<int64_t>(targets)};
+}
+
+void Engine::update(int64_t step, double grad_norm) {
+  const OptimizerOptions& o = recipe_.optimizer;
+  const double rate = recipe_.learning_rate(step);
+  const double limit = recipe_.train.max_grad_norm;
+  kernels::AdamWArguments a;
+  a.gradient_scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
+  a.beta1 = static_cast<float>(o.beta1);
+  a.one_minus_beta1 = static_cast<float>(1 - o.beta1);
+  a.beta2 = static_cast<float>(o.beta2);
+  a.one_minus_beta2 = static_cast<float>(1 - o.beta2);
+  a.inverse_correction1 = static_cast<float>(1 / (1 - integer_power(o.beta1, step + 1)));
+  a.inverse_correction2 = static_cast<float>(1 / (1 - integer_power(o.beta2, step + 1)));
+  a.epsilon = static_cast<float>(o.epsilon);
+  a.learning_rate = static_cast<float>(rate);
+  const tape::SlabLayout& layout = parameters_.layout();
+  for (int p = 0; p < parameters_.size(); ++p) {
+    // Norm weights and biases are not pulled towards zero.
+    const bool decays = parameters_.specs()[p].role != tape::Role::kVector;
+    a.decay = decays ? static_cast<float>(1 - rate * o.weight_decay) : 1.0f;
+    kernels_.adamw(parameters_.master(p), layout.view(gradient_, p), layout.view(m_, p),
+                   layout.view(v_, p), a);
+  }
+  parameters_.prepare_all();
+}
+
+Engine::Validation Engine::validate(const data::Loader& loader, int source) {
+  const int64_t length = recipe_.data.sequence_length, tokens = recipe_.train.micro_batch_tokens;
+  const int64_t rows_at_once = tokens / length;
+  const int64_t rows = std::min(loader.num_validation_rows(source),
+                                std::max<int64_t>(1, recipe_.train.validation_tokens / length));
+  Validation result;
+  double sum = 0;
+  int64_t bytes = 0;
+  for (int64_t row = 0; row < rows; row += rows_at_once) {
+    const int64_t now = std::min(rows_at_once, rows - row);
+    const auto count = static_cast<size_t>(now * length);
+    // What is left of the micro-batch is padded with tokens that see themselves and have no target.
+    std::fill(targets_.begin(), targets_.begin() + tokens, -1);
+    std::fill(tokens_.begin(), tokens_.begin() + tokens, 0);
+    for (int64_t t = 0; t < tokens; ++t) {
+      positions_[t] = 0;
+      spans_[2 * t] = static_cast<int32_t>(t);
+      spans_[2 * t + 1] = static_cast<int32_t>(t) + 1;
+    }
+    bytes += loader.fill_validation(
+        source, row, now,
+        {std::span(tokens_).first(count), std::span(targets_).first(count),
+         std::span(positions_).first(count), std::span(spans_).first(2 * count)});
+    feed(eval_, eval_tape_, 0);
+    eval_.forward();
+    eval_.read(eval_tape_.loss, token_losses_.data(),
+               static_cast<int64_t>(token_losses_.size() * sizeof(float)));
+    for (int64_t t = 0; t < tokens; ++t) {
+      sum = sum + static_cast<double>(token_losses_[t]);
+      result.targets += targets_[t] >= 0;
+    }
+  }
+  result.loss = sum / static_cast<double>(std::max<int64_t>(1, result.targets));
+  result.bits_per_byte = sum / kLn2 / static_cast<double>(std::max<int64_t>(1, bytes));
+  return result;
+}
+
+void Engine::copy_out(const Slab& slab, std::vector<float>& values) const {
+  int64_t total = 0;
+  for (const tape::ParameterSpec& spec : parameters_.specs()) total += spec.size();
+  values.resize(static_cast<size_t>(total));
+  int64_t offset = 0;
+  for (int p = 0; p < parameters_.size(); ++p) {
+    const View view = slab ? parameters_.layout().view(slab, p) : parameters_.master(p);
+    kernels_.download(values.data() + offset, view.data, view.bytes());
+    offset += view.size();
+  }
+}
+
+void Engine::copy_in(const std::vector<float>& values, const Slab& slab) {
+  int64_t offset = 0;
+  for (int p = 0; p < parameters_.size(); ++p) {
+    const View view = slab ? parameters_.layout().view(slab, p) : parameters_.master(p);
+    kernels_.upload(view.data, values.data() + offset, view.bytes());
+    offset += view.size();
+  }
+}
+
+void Engine::save(formats::TrainingState& state) const {
+  state.specs = parameters_.specs();
+  state.moments.resize(2);
+  state.moments[0].name = "m";
+  state.moments[1].name = "v";
+  copy_out({}, state.masters);
+  copy_out(m_, state.moments[0].values);
+  copy_out(v_, state.moments[1].values);
+}
+
+void Engine::load(const formats::TrainingState& state) {
+  copy_in(state.masters, {});
+  copy_in(state.moments[0].values, m_);
+  copy_in(state.moments[1].values, v_);
+  parameters_.prepare_all();
+}
+
+int64_t Engine::bytes() const {
+  const int64_t slab = parameters_.layout().bytes();
+  return slab * (3 + num_slabs(recipe_, options_)) + parameters_.prepared_bytes() + train_.bytes() +
+         eval_.bytes() + kernels_.fixed_bytes();
+}
+
+}  // namespace naite::train

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One training step: the gradient of a batch by replaying the tape over its micro-batches, its
+// norm, and the update. Order of every sum (docs/NUMERICS.md, "A step"): contiguous micro-batches
+// chain within a gradient group, groups join by a binary tree, so any number of ranks that divides
+// the groups gives the same bits.
+#include <memory>
+#include <vector>
+
+#include "data/loader.h"
+#include "formats/checkpoint.h"
+#include "model/model.h"
+#include "tape/tape.h"
+#include "train/recipe.h"
+
+namespace naite::train {
+
+struct EngineOptions {
+  int virtual_ranks = 1;  // compute as so many ranks would; divides the gradient groups
+  bool recompute = false;
+};
+
+// Exact bytes, part by part.
+struct MemoryPlan {
+  int64_t parameters = 0;  // fp32 masters and prepared copies
+  int64_t gradients = 0;   // the slabs of the gradient tree
+  int64_t optimizer = 0;
+  int64_t activations = 0;  // training arena, workspace and inputs
+  int64_t validation = 0;   // the same for the forward-only tape
+  int64_t checkpoint = 0;   // the snapshot that is written in the background
+  int64_t backend = 0;      // thread buffers
+  int64_t total() const {
+    return parameters + gradients + optimizer + activations + validation + checkpoint + backend;
+  }
+};
+
+struct StepResult {
+  double loss = 0;       // mean over the tokens that have a target, natural logarithm
+  double grad_norm = 0;  // before clipping
+  int64_t num_targets = 0;
+};
+
+// A model's tape over one micro-batch, with its inputs.
+struct MicroBatchTape {
+  MicroBatchTape(const model::Model& model, const kernels::Kernels& kernels, kernels::DType compute,
+                 int64_t tokens, int64_t positions, bool gradients);
+  tape::Tape tape;
+  model::Inputs inputs;
+  tape::Tensor targets, scale, loss;
+};
+
+MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
+                       const Recipe& recipe, const EngineOptions& options);
+
+class Engine {
+ public:
+  Engine(const model::Model& model, kernels::Kernels& kernels, const Recipe& recipe,
+         EngineOptions options);
+
+  void initialise(uint64_t seed, ThreadPool& pool);
+
+  // Gradient of step `step` and its norm; nothing is changed yet.
+  StepResult gradient(const data::Loader& loader, int64_t step);
+  // The update number `step` (from 0) with the gradient that was just computed.
+  void update(int64_t step, double grad_norm);
+
+  // Mean loss and bits per byte of one source's held-out text.
+  struct Validation {
+    double loss = 0, bits_per_byte = 0;
+    int64_t targets = 0;
+  };
+  Validation validate(const data::Loader& loader, int source);
+
+  // Copies parameters and moments to the host and back. The cursor is the caller's.
+  void save(formats::TrainingState& state) const;
+  void load(const formats::TrainingState& state);
+
+  tape::Parameters& parameters() { return parameters_; }
+  int64_t bytes() const;
+
+ private:
+  using Slab = tape::Block;
+  double fill_and_scale(const data::Loader& loader, int64_t step);
+  Slab take_slab();
+  Slab sum_groups(int64_t first, int64_t count);
+  Slab sum_ranks();
+  void run_micro_batch(int64_t index, const Slab& slab, bool accumulate);
+  void feed(tape::Program& program, const MicroBatchTape& tape, int64_t index);
+  double grad_norm(const Slab& slab);
+  void copy_out(const Slab& slab, std::vector<float>& values) const;
+  void copy_in(const std::vector<float>& values, const Slab& slab);
+
+  kernels::Kernels& kernels_;
+  const Recipe recipe_;
+  const EngineOptions options_;
+  MicroBatchTape train_tape_, eval_tape_;
+  tape::Parameters parameters_;
+  tape::Program train_, eval_;
+  std::vector<Slab> free_slabs_;
+  Slab gradient_, m_, v_;
+  // The whole batch on the host, micro-batch after micro-batch.
+  std::vector<int32_t> tokens_, targets_, positions_, spans_;
+  std::vector<float> token_losses_;
+  std::vector<double> micro_batch_losses_;
+};
+
+}  // namespace naite::train

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A recipe: everything that decides the bits of a run, and the names and prompts around it. What
+// belongs to the machine (device, threads, ranks, recomputation) is not in here.
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "data/options.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+
+namespace naite::train {
+
+struct TrainOptions {
+  int64_t tokens = 0;              // the budget; rounds up to whole steps
+  int64_t batch_tokens = 0;        // per step
+  int64_t micro_batch_tokens = 0;  // per replay of the tape
+  std::string precision = "bf16";
+  double max_grad_norm = 1.0;     // 0: no clipping
+  int64_t gradient_groups = 0;    // resolved: a power of two
+  int64_t validation_tokens = 0;  // at most so many per source and measurement
+};
+
+struct OptimizerOptions {
+  std::string name = "adamw";
+  double learning_rate = 0;
+  double weight_decay = 0.1;
+  double beta1 = 0.9, beta2 = 0.95;
+  double epsilon = 1e-8;
+};
+
+struct ScheduleOptions {
+  std::string kind = "wsd";
+  double warmup_ratio = 0.02, decay_ratio = 0.2, min_learning_rate_ratio = 0.1;
+};
+
+struct CheckpointOptions {
+  double every = 0.1;  // share of the steps
+  double autosave_seconds = 60;
+};
+
+struct SampleOptions {
+  std::vector<std::string> prompts;
+  int64_t max_tokens = 64;
+  double temperature = 0.8;
+  double top_p = 0.95;
+};
+
+struct Recipe {
+  std::string name;
+  int64_t seed = 0;
+  std::string arithmetic = "chain-1";
+  data::TokenizerOptions tokenizer;
+  data::DataOptions data;
+  nlohmann::json model;  // the [model] table as given; vocab_size comes from the tokenizer
+  TrainOptions train;
+  OptimizerOptions optimizer;
+  ScheduleOptions schedule;
+  CheckpointOptions checkpoint;
+  SampleOptions sample;
+  std::filesystem::path directory;  // of the recipe file; relative data paths may start there
+
+  int64_t total_steps() const;
+  int64_t rows_per_step() const { return train.batch_tokens / data.sequence_length; }
+  int64_t num_micro_batches() const { return train.batch_tokens / train.micro_batch_tokens; }
+  kernels::DType compute() const;
+  // Steps after which a checkpoint is written, ascending; 0 and the last step included.
+  std::vector<int64_t> checkpoint_steps() const;
+  double learning_rate(int64_t step) const;  // for the update number `step`, from 0
+
+  // The architecture with the tokenizer's real vocabulary size.
+  Result<std::unique_ptr<model::Model>> make_model(int64_t vocab_size) const;
+  // Every key with its resolved value, in the recipe's own form.
+  nlohmann::json resolved() const;
+  // SHA-256 of the keys that decide bits: names, paths, prompts and autosaves stay outside.
+  std::string digest() const;
+};
+
+// `overrides` are "key=value" texts of --set, applied in order.
+Result<Recipe> load_recipe(const std::filesystem::path& path,
+                           const std::vector<std::string>& overrides);
+// `name` stands for the source in messages.
+Result<Recipe> parse_recipe(const nlohmann::json& value, const std::string& name);
+
+// The first few keys in which two resolved recipes differ, "key: a -> b" each.
+std::vector<std::string> recipe_differences(const nlohmann::json& a, const nlohmann::json& b);
+
+}  // namespace naite::train

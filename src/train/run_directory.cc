@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/run_directory.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace naite::train {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+// The number after "step" in a directory's name; -1 if there is none.
+int64_t step_of(const std::string& name) {
+  const size_t at = name.find("step");
+  if (at == std::string::npos) return -1;
+  const size_t begin = at + 4;
+  size_t end = begin;
+  while (end < name.size() && name[end] >= '0' && name[end] <= '9') ++end;
+  if (end == begin || end - begin > 18) return -1;
+  return std::stoll(name.substr(begin, end - begin));
+}
+
+}  // namespace
+
+fs::path RunDirectory::checkpoint(int64_t step, int64_t tokens) const {
+  return checkpoints() / fmt::format("stage1-step{:010}-tokens{:016}", step, tokens);
+}
+
+fs::path RunDirectory::autosave(int64_t step) const {
+  return autosaves() / fmt::format("step{:010}", step);
+}
+
+Status RunDirectory::clean() const {
+  for (const fs::path& path : {path_, checkpoints(), autosaves()})
+    NAITE_TRY(remove_unfinished(path));
+  return {};
+}
+
+Status RunDirectory::remove_autosaves_except(int64_t keep) const {
+  if (!fs::exists(autosaves())) return {};
+  NAITE_ASSIGN(const std::vector<std::string> names, list_directory(autosaves()));
+  for (const std::string& name : names)
+    if (step_of(name) != keep) NAITE_TRY(remove_tree(autosaves() / name));
+  return {};
+}
+
+Status RunDirectory::rewind_logs(int64_t step) const {
+  for (const char* file : {"log.jsonl", "samples.jsonl"}) {
+    const fs::path path = path_ / file;
+    if (!fs::exists(path)) continue;
+    NAITE_ASSIGN(const std::string text, read_file(path));
+    std::string kept;
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = text.find('\n', begin);
+      if (end == std::string::npos) break;  // torn by a kill
+      const json line = json::parse(text.begin() + static_cast<int64_t>(begin),
+                                    text.begin() + static_cast<int64_t>(end), nullptr, false);
+      const bool keeps = line.is_object() && line.contains("step") &&
+                         line["step"].is_number_integer() && line["step"].get<int64_t>() <= step;
+      if (keeps) kept.append(text, begin, end - begin + 1);
+      begin = end + 1;
+    }
+    if (kept != text) NAITE_TRY(write_file(path, kept));
+  }
+  return {};
+}
+
+Status RunDirectory::append(const char* file, const json& line) const {
+  const fs::path path = path_ / file;
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (descriptor < 0) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
+  const std::string text = line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  const ssize_t written = ::write(descriptor, text.data(), text.size());
+  const int error = errno;
+  ::close(descriptor);
+  if (written != static_cast<ssize_t>(text.size()))
+    return fail("cannot write {}: {}", path.string(),
+                written < 0 ? std::strerror(error) : "the disk is full");
+  return {};
+}
+
+Result<std::vector<RunDirectory::State>> RunDirectory::states() const {
+  std::vector<State> out;
+  for (const fs::path& parent : {autosaves(), checkpoints()}) {
+    if (!fs::exists(parent)) continue;
+    NAITE_ASSIGN(const std::vector<std::string> names, list_directory(parent));
+    for (const std::string& name : names)
+      if (!name.starts_with('.') && step_of(name) >= 0)
+        out.push_back({step_of(name), parent / name});
+  }
+  std::stable_sort(out.begin(), out.end(),
+                   [](const State& a, const State& b) { return a.step < b.step; });
+  return out;
+}
+
+}  // namespace naite::train

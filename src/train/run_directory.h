@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What lies where in a run directory, and the files that grow with the run.
+//
+//   recipe.toml                the resolved recipe
+//   tokenizer.json data/       see data/prepare.h
+//   checkpoints/stage1-step0000000120-tokens0000000001966080/     formats/checkpoint.h
+//   autosave/step0000000097/   the same form; at most the newest is kept
+//   log.jsonl samples.jsonl    one JSON object a line
+//   events.out.tfevents.*      formats/tfevents.h
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/base.h"
+
+namespace naite::train {
+
+class RunDirectory {
+ public:
+  explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path recipe() const { return path_ / "recipe.toml"; }
+  std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+  std::filesystem::path autosaves() const { return path_ / "autosave"; }
+  std::filesystem::path checkpoint(int64_t step, int64_t tokens) const;
+  std::filesystem::path autosave(int64_t step) const;
+
+  // Removes what killed processes left half written.
+  Status clean() const;
+  // Removes autosaves of other steps than `keep`.
+  Status remove_autosaves_except(int64_t keep) const;
+  // Cuts lines beyond `step` from log.jsonl and samples.jsonl, and a torn last line.
+  Status rewind_logs(int64_t step) const;
+  Status append(const char* file, const nlohmann::json& line) const;
+
+  // Directories with a state, by step, ascending; at one step the checkpoint comes last.
+  struct State {
+    int64_t step;
+    std::filesystem::path path;
+  };
+  Result<std::vector<State>> states() const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace naite::train

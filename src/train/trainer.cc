@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+#include <thread>
+
+#include "data/loader.h"
+#include "formats/checkpoint.h"
+#include "formats/tfevents.h"
+#include "infer/infer.h"
+#include "train/model_card.h"
+#include "train/run_directory.h"
+
+namespace naite::train {
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Writes states on a thread of its own, one at a time, from a snapshot.
+class BackgroundWriter {
+ public:
+  ~BackgroundWriter() {
+    if (thread_.joinable()) thread_.join();
+  }
+  // Waits for the write under way and returns its error.
+  Status wait() {
+    if (thread_.joinable()) thread_.join();
+    return std::exchange(status_, Status());
+  }
+  // `snapshot` must stay untouched until the next wait().
+  void start(fs::path directory, formats::CheckpointContent content,
+             std::function<Status()> afterwards) {
+    thread_ = std::thread([this, directory = std::move(directory), content = std::move(content),
+                           afterwards = std::move(afterwards)] {
+      set_float_mode();
+      status_ = formats::write_checkpoint(directory, content);
+      if (status_.ok()) status_ = afterwards();
+    });
+  }
+
+ private:
+  std::thread thread_;
+  Status status_;
+};
+
+// Everything of one run while it is trained.
+class Run {
+ public:
+  Run(const Recipe& recipe, const TrainRequest& request, kernels::Kernels& kernels,
+      ThreadPool& pool, Observer& observer)
+      : recipe_(recipe),
+        request_(request),
+        directory_(request.run_directory),
+        kernels_(kernels),
+        pool_(pool),
+        observer_(observer) {}
+
+  Result<Outcome> train();
+
+ private:
+  Status open();
+  Status check_recipe();
+  Status start_or_resume();
+  Result<Outcome> loop();
+  Status one_step();
+  Status checkpoint();
+  Status autosave();
+  Status snapshot();
+  Status log_validation(const ValidationReport& report);
+  std::vector<std::string> samples();
+  json record() const;
+  json cursor() const;
+  bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
+
+  const Recipe& recipe_;
+  const TrainRequest& request_;
+  const RunDirectory directory_;
+  kernels::Kernels& kernels_;
+  ThreadPool& pool_;
+  Observer& observer_;
+
+  data::Manifest manifest_;
+  std::unique_ptr<model::Model> model_;
+  std::optional<data::Tokenizer> tokenizer_;
+  std::optional<data::Loader> loader_;
+  std::unique_ptr<Engine> engine_;
+  std::optional<formats::EventWriter> events_;
+  formats::TrainingState snapshot_;
+  BackgroundWriter writer_;
+  int64_t step_ = 0;  // steps done
+  double last_loss_ = 0;
+  double flops_per_token_ = 0;
+  double last_save_ = 0, started_ = 0;
+  int64_t started_at_step_ = 0;
+  json last_validation_;
+};
+
+Result<Outcome> Run::train() {
+  NAITE_TRY(make_directories(directory_.path()));
+  NAITE_ASSIGN(const FileLock lock,
+               FileLock::acquire(directory_.path() / ".lock", directory_.path().string()));
+  NAITE_TRY(open());
+  NAITE_TRY(start_or_resume());
+  Result<Outcome> outcome = loop();
+  const Status written = writer_.wait();
+  if (!outcome) return outcome;
+  NAITE_TRY(written);
+  return outcome;
+}
+
+Status Run::check_recipe() {
+  const json resolved = recipe_.resolved();
+  if (!fs::exists(directory_.recipe())) return write_file(directory_.recipe(), to_toml(resolved));
+  NAITE_ASSIGN(const Recipe stored, load_recipe(directory_.recipe(), {}));
+  if (stored.digest() == recipe_.digest()) return {};
+  std::vector<std::string> differences = recipe_differences(stored.resolved(), resolved);
+  if (differences.size() > 4) {
+    const size_t more = differences.size() - 4;
+    differences.resize(4);
+    differences.push_back(fmt::format("and {} more", more));
+  }
+  return fail("{} belongs to another recipe ({}); choose another --run directory",
+              directory_.path().string(), fmt::join(differences, "; "));
+}
+
+Status Run::open() {
+  NAITE_TRY(check_recipe());
+  NAITE_TRY(directory_.clean());
+  data::PrepareRequest prepare;
+  prepare.tokenizer = recipe_.tokenizer;
+  prepare.data = recipe_.data;
+  prepare.run_directory = directory_.path();
+  prepare.base_directories = {recipe_.directory};
+  prepare.num_threads = pool_.num_threads();
+  prepare.progress = [this](const data::PrepareProgress& p) { observer_.preparing(p); };
+  NAITE_ASSIGN(manifest_, data::prepare(prepare));
+  NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(directory_.path()));
+  NAITE_ASSIGN(model_, recipe_.make_model(tokenizer_->vocab_size()));
+  NAITE_ASSIGN(data::Loader loader, data::Loader::open({directory_.path(), recipe_.data,
+                                            static_cast<uint64_t>(recipe_.seed),
+                                            recipe_.rows_per_step(), recipe_.total_steps()}));
+  loader_.emplace(std::move(loader));
+  engine_ = std::make_unique<Engine>(*model_, kernels_, recipe_, request_.engine);
+  NAITE_ASSIGN(formats::EventWriter events, formats::EventWriter::open(directory_.path()));
+  events_.emplace(std::move(events));
+  flops_per_token_ = model::training_flops_per_token(*model_, recipe_.data.sequence_length);
+  NAITE_TRY(make_directories(directory_.checkpoints()));
+  return make_directories(directory_.autosaves());
+}
+
+Status Run::start_or_resume() {
+  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
+  if (states.empty()) {
+    NAITE_TRY(directory_.rewind_logs(-1));
+    engine_->initialise(static_cast<uint64_t>(recipe_.seed), pool_);
+    observer_.note(fmt::format("starting {} from random weights", directory_.path().string()));
+    NAITE_TRY(checkpoint());
+  } else {
+    engine_->save(snapshot_);  // gives the shapes
+    NAITE_TRY(formats::read_checkpoint(states.back().path, snapshot_));
+    Table cursor(snapshot_.cursor, states.back().path.string() + "/state/cursor.json:");
+    step_ = cursor.integer("step", std::nullopt, 0, recipe_.total_steps());
+    const std::string digest = cursor.string("recipe_digest");
+    NAITE_TRY(cursor.finish(true));
+    if (digest != recipe_.digest())
+      return fail("{} was made by another recipe; choose another --run directory",
+                  states.back().path.string());
+    engine_->load(snapshot_);
+    NAITE_TRY(directory_.rewind_logs(step_));
+    if (step_ < recipe_.total_steps())
+      observer_.note(fmt::format("resuming {} after step {}", directory_.path().string(), step_));
+  }
+  started_ = last_save_ = now_seconds();
+  started_at_step_ = step_;
+  return {};
+}
+
+Result<Outcome> Run::loop() {
+  const std::vector<int64_t> due = recipe_.checkpoint_steps();
+  const int64_t last = request_.stop_after_step >= 0
+                           ? std::min(request_.stop_after_step, recipe_.total_steps())
+                           : recipe_.total_steps();
+  bool saved = true;
+  while (step_ < last && !stop_requested()) {
+    NAITE_TRY(one_step());
+    saved = std::binary_search(due.begin(), due.end(), step_);
+    if (saved) {
+      NAITE_TRY(checkpoint());
+    } else if (now_seconds() - last_save_ >= recipe_.checkpoint.autosave_seconds) {
+      NAITE_TRY(autosave());
+      saved = true;
+    }
+  }
+  if (!saved) NAITE_TRY(autosave());
+  return step_ < recipe_.total_steps() ? Outcome::kStopped : Outcome::kFinished;
+}
+
+Status Run::one_step() {
+  const double begin = now_seconds();
+  const StepResult result = engine_->gradient(*loader_, step_);
+  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
+    return fail(
+        "step {}: the loss is {} and the gradient norm {}; nothing of this step was kept, "
+        "the last saved state stands; lower [optimizer] learning_rate or raise warmup_ratio",
+        step_ + 1, result.loss, result.grad_norm);
+  engine_->update(step_, result.grad_norm);
+  const double rate = recipe_.learning_rate(step_);
+  ++step_;
+  last_loss_ = result.loss;
+  const double seconds = now_seconds() - begin;
+  const double speed = static_cast<double>(recipe_.train.batch_tokens) / seconds;
+  const double per_step =
+      (now_seconds() - started_) / static_cast<double>(step_ - started_at_step_);
+  StepReport report{step_,
+                    recipe_.total_steps(),
+                    step_ * recipe_.train.batch_tokens,
+                    result.loss,
+                    rate,
+                    result.grad_norm,
+                    speed,
+                    0,
+                    per_step * static_cast<double>(recipe_.total_steps() - step_)};
+  if (request_.peak_flops > 0) report.mfu = speed * flops_per_token_ / request_.peak_flops;
+  NAITE_TRY(directory_.append("log.jsonl", {{"step", report.step},
+                                            {"tokens", report.tokens},
+                                            {"loss", report.loss},
+                                            {"learning_rate", report.learning_rate},
+                                            {"grad_norm", report.grad_norm},
+                                            {"tokens_per_second", report.tokens_per_second},
+                                            {"mfu", report.mfu}}));
+  NAITE_TRY(events_->scalar(step_, "train/loss", report.loss));
+  NAITE_TRY(events_->scalar(step_, "train/learning_rate", report.learning_rate));
+  NAITE_TRY(events_->scalar(step_, "train/grad_norm", report.grad_norm));
+  NAITE_TRY(events_->scalar(step_, "train/tokens_per_second", report.tokens_per_second));
+  observer_.step(report);
+  kill_point("step");
+  return {};
+}
+
+json Run::cursor() const {
+  return {{"format", 1},
+          {"step", step_},
+          {"tokens", step_ * recipe_.train.batch_tokens},
+          {"seed", recipe_.seed},
+          {"arithmetic", recipe_.arithmetic},
+          {"recipe_digest", recipe_.digest()}};
+}
+
+json Run::record() const {
+  json out = cursor();
+  out["stage"] = 1;
+  out["total_steps"] = recipe_.total_steps();
+  out["planned_tokens"] = recipe_.total_steps() * recipe_.train.batch_tokens;
+  out["name"] = recipe_.name;
+  out["precision"] = recipe_.train.precision;
+  if (step_ > 0) out["loss"] = last_loss_;
+  out["validation"] = last_validation_;
+  for (const data::ManifestSource& source : manifest_.sources)
+    out["data"].push_back(
+        {{"name", source.name}, {"license", source.license}, {"origin", source.origin}});
+  return out;
+}
+
+// Copies the state to the host, after the write under way has ended.
+Status Run::snapshot() {
+  NAITE_TRY(writer_.wait());
+  engine_->save(snapshot_);
+  snapshot_.cursor = cursor();
+  last_save_ = now_seconds();
+  return {};
+}
+
+namespace {
+
+formats::CheckpointContent content_of(const formats::TrainingState& state, const Recipe& recipe,
+                                      const model::Model& model, const data::Tokenizer& tokenizer,
+                                      const data::Manifest& manifest, json record,
+                                      const fs::path& run) {
+  formats::CheckpointContent content;
+  content.state = &state;
+  content.config = model.config();
+  content.generation_config = {{"do_sample", true}, {"temperature", 0.8}, {"top_p", 0.95}};
+  if (const int32_t end = tokenizer.end_of_document(); end >= 0) {
+    content.config["bos_token_id"] = end;
+    content.config["eos_token_id"] = end;
+    content.generation_config["bos_token_id"] = end;
+    content.generation_config["eos_token_id"] = end;
+  }
+  content.dtype =
+      recipe.train.precision == "bf16" ? formats::StoredType::kBf16 : formats::StoredType::kF32;
+  content.model_card = model_card(recipe, model, manifest, record);
+  content.record = std::move(record);
+  content.tokenizer_directory = run;
+  return content;
+}
+
+}  // namespace
+
+Status Run::checkpoint() {
+  ValidationReport report;
+  report.step = step_;
+  report.tokens = step_ * recipe_.train.batch_tokens;
+  for (int source = 0; source < loader_->num_sources(); ++source) {
+    if (loader_->num_validation_rows(source) == 0) continue;
+    report.sources.push_back(loader_->source_name(source));
+    report.results.push_back(engine_->validate(*loader_, source));
+  }
+  report.samples = samples();
+  NAITE_TRY(log_validation(report));
+  NAITE_TRY(snapshot());
+  const fs::path path = directory_.checkpoint(report.step, report.tokens);
+  report.checkpoint = path.filename().string();
+  writer_.start(
+      path,
+      content_of(snapshot_, recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
+      [this] { return directory_.remove_autosaves_except(-1); });
+  observer_.validated(report);
+  return {};
+}
+
+Status Run::autosave() {
+  NAITE_TRY(snapshot());
+  const int64_t step = step_;
+  kill_point("autosave");
+  writer_.start(
+      directory_.autosave(step),
+      content_of(snapshot_, recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
+      [this, step] { return directory_.remove_autosaves_except(step); });
+  return {};
+}
+
+Status Run::log_validation(const ValidationReport& report) {
+  last_validation_ = json::object();
+  json line = {{"step", report.step}, {"tokens", report.tokens}};
+  double loss = 0, bits = 0;
+  for (size_t i = 0; i < report.sources.size(); ++i) {
+    const Engine::Validation& v = report.results[i];
+    last_validation_[report.sources[i]] = {{"loss", v.loss}, {"bits_per_byte", v.bits_per_byte}};
+    loss += v.loss / static_cast<double>(report.sources.size());
+    bits += v.bits_per_byte / static_cast<double>(report.sources.size());
+    NAITE_TRY(events_->scalar(report.step, "validation/bits_per_byte/" + report.sources[i],
+                              v.bits_per_byte));
+  }
+  if (!report.sources.empty()) {
+    line["val_loss"] = loss;
+    line["val_bpb"] = bits;
+    line["validation"] = last_validation_;
+    NAITE_TRY(directory_.append("log.jsonl", line));
+  }
+  for (size_t i = 0; i < report.samples.size(); ++i) {
+    NAITE_TRY(directory_.append("samples.jsonl", {{"step", report.step},
+                                                  {"prompt", recipe_.sample.prompts[i]},
+                                                  {"text", report.samples[i]}}));
+    NAITE_TRY(events_->text(report.step, fmt::format("samples/{}", i), report.samples[i]));
+  }
+  return events_->flush();
+}
+
+std::vector<std::string> Run::samples() {
+  std::vector<std::string> out;
+  if (recipe_.sample.prompts.empty()) return out;
+  infer::Generator generator(*model_, engine_->parameters(), recipe_.data.sequence_length);
+  for (const std::string& prompt : recipe_.sample.prompts) {
+    std::vector<int32_t> ids = tokenizer_->encode(prompt);
+    const int32_t end = tokenizer_->end_of_document();
+    if (end >= 0) ids.insert(ids.begin(), end);  // every document starts with it
+    if (static_cast<int64_t>(ids.size()) >= generator.capacity())
+      ids.resize(generator.capacity() - 1);
+    infer::SamplingOptions options;
+    options.max_tokens = recipe_.sample.max_tokens;
+    options.temperature = recipe_.sample.temperature;
+    options.top_p = recipe_.sample.top_p;
+    options.seed = static_cast<uint64_t>(recipe_.seed);
+    options.stop_token = end;
+    std::vector<int32_t> tokens;
+    generator.generate(ids, options, [&](int32_t token) {
+      tokens.push_back(token);
+      return true;
+    });
+    out.push_back(prompt + tokenizer_->decode(tokens, true));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Outcome> train(const Recipe& recipe, const TrainRequest& request, kernels::Kernels& kernels,
+                      ThreadPool& pool, Observer& observer) {
+  if (recipe.train.gradient_groups % request.engine.virtual_ranks != 0)
+    return fail("--virtual-ranks {} must divide the {} gradient groups of the recipe",
+                request.engine.virtual_ranks, recipe.train.gradient_groups);
+  return Run(recipe, request, kernels, pool, observer).train();
+}
+
+Result<fs::path> model_directory(const fs::path& path) {
+  if (!fs::exists(path)) return fail("{} does not exist", path.string());
+  if (!fs::exists(path / "checkpoints")) return path;
+  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, RunDirectory(path).states());
+  if (states.empty()) return fail("{} has no checkpoint yet", path.string());
+  return states.back().path;
+}
+
+}  // namespace naite::train

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A run: a directory that a recipe fills. train() starts it or takes it up where its newest
+// complete state stands, whatever ended it; the bits are those of a run that was never interrupted.
+#include <atomic>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/prepare.h"
+#include "train/engine.h"
+#include "train/recipe.h"
+
+namespace naite::train {
+
+struct StepReport {
+  int64_t step = 0, total_steps = 0;  // steps done
+  int64_t tokens = 0;
+  double loss = 0, learning_rate = 0, grad_norm = 0;
+  double tokens_per_second = 0;
+  double mfu = 0;  // model FLOPs over the measured peak; 0: no peak was measured
+  double seconds_left = 0;
+};
+
+struct ValidationReport {
+  int64_t step = 0, tokens = 0;
+  std::vector<std::string> sources;
+  std::vector<Engine::Validation> results;
+  std::vector<std::string> samples;  // one per prompt, the prompt included
+  std::string checkpoint;            // the directory's name
+};
+
+// Where a run tells what it does; called from the training thread.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void note(const std::string& line) = 0;  // "resuming at step 120", one line
+  virtual void preparing(const data::PrepareProgress& progress) = 0;
+  virtual void step(const StepReport& report) = 0;
+  virtual void validated(const ValidationReport& report) = 0;
+};
+
+struct TrainRequest {
+  std::filesystem::path run_directory;
+  EngineOptions engine;
+  int64_t stop_after_step = -1;  // stop cleanly after so many steps in all; -1: run to the end
+  double peak_flops = 0;         // for mfu
+  const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
+};
+
+enum class Outcome { kFinished, kStopped };
+
+Result<Outcome> train(const Recipe& recipe, const TrainRequest& request, kernels::Kernels& kernels,
+                      ThreadPool& pool, Observer& observer);
+
+// What a MODEL_DIR argument means: a run directory stands for its newest complete state, anything
+// else for itself.
+Result<std::filesystem::path> model_directory(const std::filesystem::path& path);
+
+}  // namespace naite::train
