@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/cmd.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+namespace naite::cmd {
+
+namespace {
+
+std::atomic<bool> stop_requested{false};
+
+void on_signal(int signal) {
+  if (stop_requested.exchange(true)) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
+
+}  // namespace
+
+int report_error(const Error& error) {
+  std::fflush(stdout);
+  fmt::print(stderr, "naite: {}\n", error.message);
+  return 1;
+}
+
+Result<Machine> make_machine(int num_threads) {
+  Machine machine;
+  machine.pool = std::make_unique<ThreadPool>(num_threads > 0 ? num_threads
+                                                              : ThreadPool::default_num_threads());
+  const char* isa = std::getenv("NAITE_ISA");
+  NAITE_ASSIGN(machine.kernels, kernels::make_cpu(*machine.pool, isa == nullptr ? "" : isa));
+  return machine;
+}
+
+const std::atomic<bool>& watch_signals() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  return stop_requested;
+}
+
+std::string human_bytes(int64_t bytes) {
+  double value = static_cast<double>(bytes);
+  for (const char* unit : {"bytes", "KiB", "MiB", "GiB", "TiB"}) {
+    if (value < 1024 || std::string_view(unit) == "TiB")
+      return unit[0] == 'b' ? fmt::format("{} bytes", bytes)
+                            : fmt::format("{:.1f} {}", value, unit);
+    value /= 1024;
+  }
+  return {};
+}
+
+std::string human_count(int64_t count) {
+  const double value = static_cast<double>(count);
+  if (value < 1e4) return fmt::format("{}", count);
+  if (value < 1e6) return fmt::format("{:.1f}K", value / 1e3);
+  if (value < 1e9) return fmt::format("{:.1f}M", value / 1e6);
+  if (value < 1e12) return fmt::format("{:.2f}B", value / 1e9);
+  return fmt::format("{:.2f}T", value / 1e12);
+}
+
+std::string human_seconds(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  if (whole < 60) return fmt::format("{}s", whole);
+  if (whole < 3600) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
+  if (whole < 86400) return fmt::format("{}h {:02}m", whole / 3600, whole / 60 % 60);
+  return fmt::format("{}d {:02}h", whole / 86400, whole / 3600 % 24);
+}
+
+}  // namespace naite::cmd

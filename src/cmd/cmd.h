@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The sub-commands of `naite`: one small file each, listed in naite_main.cc. A command adds itself
+// to the CLI and sets `exit_code` when it ran. Exit codes: 0 done, 1 failed, 2 wrong usage. Only
+// this folder prints or exits; errors are one line on stderr that says what, where and what to do.
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "kernels/kernels.h"
+
+namespace naite::cmd {
+
+void add_train(CLI::App& app, int& exit_code);
+void add_generate(CLI::App& app, int& exit_code);
+void add_digest(CLI::App& app, int& exit_code);
+void add_tokenizer(CLI::App& app, int& exit_code);
+void add_data(CLI::App& app, int& exit_code);
+void add_export(CLI::App& app, int& exit_code);
+
+// Prints "naite: MESSAGE" on stderr and returns 1.
+int report_error(const Error& error);
+
+// A thread pool and the fastest backend that NAITE_ISA allows.
+struct Machine {
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<kernels::Kernels> kernels;
+};
+Result<Machine> make_machine(int num_threads);
+
+// SIGINT and SIGTERM set the flag that is returned; a second one ends the process at once.
+const std::atomic<bool>& watch_signals();
+
+std::string human_bytes(int64_t bytes);     // "1.2 GiB"
+std::string human_count(int64_t count);     // "17.3M"
+std::string human_seconds(double seconds);  // "2m 05s"
+
+}  // namespace naite::cmd

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+
+#include "cmd/cmd.h"
+#include "data/tokenizer.h"
+#include "formats/load_model.h"
+#include "infer/infer.h"
+#include "train/trainer.h"
+
+namespace naite::cmd {
+
+namespace {
+
+struct GenerateArguments {
+  std::string model, prompt;
+  int threads = 0;
+  int64_t max_tokens = 200;
+  double temperature = 0.8, top_p = 0.95;
+  uint64_t seed = 1;
+};
+
+Status generate(const GenerateArguments& arguments) {
+  NAITE_ASSIGN(Machine machine, make_machine(arguments.threads));
+  NAITE_ASSIGN(const std::filesystem::path directory, train::model_directory(arguments.model));
+  NAITE_ASSIGN(formats::LoadedModel loaded, formats::load_model(directory, *machine.kernels));
+  NAITE_ASSIGN(const data::Tokenizer tokenizer,
+               data::Tokenizer::from_json(loaded.tokenizer_json, directory.string()));
+  std::vector<int32_t> ids = tokenizer.encode(arguments.prompt);
+  if (loaded.begin_token >= 0) ids.insert(ids.begin(), loaded.begin_token);
+  if (ids.empty()) return fail("--prompt is empty and the model has no token to begin with");
+  const int64_t capacity = loaded.model->max_position_embeddings();
+  if (static_cast<int64_t>(ids.size()) >= capacity)
+    return fail("--prompt has {} tokens, the model takes {}", ids.size(), capacity);
+  infer::Generator generator(
+      *loaded.model, *loaded.parameters,
+      std::min(capacity, static_cast<int64_t>(ids.size()) + arguments.max_tokens));
+  infer::SamplingOptions options{arguments.max_tokens, arguments.temperature, arguments.top_p,
+                                 arguments.seed, tokenizer.end_of_document()};
+  data::StreamDecoder decoder(tokenizer, true);
+  fmt::print("{}", arguments.prompt);
+  generator.generate(ids, options, [&](int32_t token) {
+    fmt::print("{}", decoder.add(token));
+    std::fflush(stdout);
+    return true;
+  });
+  fmt::print("{}\n", decoder.finish());
+  return {};
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, int& exit_code) {
+  auto arguments = std::make_shared<GenerateArguments>();
+  CLI::App* command = app.add_subcommand("generate", "Continue a text with a model");
+  command->add_option("model", arguments->model, "Model directory, or a run: its newest checkpoint")
+      ->required();
+  command->add_option("--prompt", arguments->prompt, "Text to continue")->required();
+  command->add_option("--max-tokens", arguments->max_tokens, "At most so many new tokens")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command->add_option("--temperature", arguments->temperature, "0: always the most likely token")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_option("--top-p", arguments->top_p, "Sample from the likeliest tokens of this total")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-6, 1.0));
+  command->add_option("--seed", arguments->seed, "Another seed, another text")
+      ->capture_default_str();
+  command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+      ->check(CLI::Range(1, 4096));
+  command->footer("Example: naite generate runs/tinyshakespeare --prompt 'ROMEO:' --seed 7");
+  command->callback([arguments, &exit_code] {
+    const Status status = generate(*arguments);
+    exit_code = status.ok() ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace naite::cmd

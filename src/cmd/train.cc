@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "cmd/cmd.h"
+#include "cmd/profile.h"
+#include "train/trainer.h"
+
+namespace naite::cmd {
+
+namespace {
+
+struct TrainArguments {
+  std::string recipe, run;
+  std::vector<std::string> set;
+  int threads = 0, virtual_ranks = 1;
+  int64_t stop_after_step = -1;
+  bool dry_run = false, print_config = false, recompute = false, profile = false;
+};
+
+// The program itself, its libraries and small buffers, measured on an idle run.
+constexpr int64_t kProgramBytes = int64_t{16} << 20;
+constexpr double kPlainLineSeconds = 10;  // between progress lines when stderr is no terminal
+
+// Progress on stderr: one line that is rewritten on a terminal, a plain line now and then
+// elsewhere.
+class ConsoleObserver final : public train::Observer {
+ public:
+  void note(const std::string& line) override { print_line(line); }
+
+  void preparing(const data::PrepareProgress& p) override {
+    const std::string share =
+        p.total > 0 ? fmt::format(" {}%", 100 * p.done / p.total) : std::string();
+    if (terminal_) status(fmt::format("{}{}", p.phase, share));
+    if (!terminal_ && p.phase != phase_) print_line(std::string(p.phase));
+    phase_ = p.phase;
+  }
+
+  void step(const train::StepReport& r) override {
+    const double now = seconds();
+    const bool last = r.step == r.total_steps;
+    if (!terminal_ && !last && r.step > 3 && now - printed_ < kPlainLineSeconds) return;
+    printed_ = now;
+    const std::string peak = r.mfu > 0 ? fmt::format("  {:.0f}% of peak", 100 * r.mfu) : "";
+    const std::string line =
+        fmt::format("step {}/{}  {:.0f}%  loss {:.4f}  {} tok/s{}  {} left", r.step, r.total_steps,
+                    100.0 * static_cast<double>(r.step) / static_cast<double>(r.total_steps),
+                    r.loss, human_count(static_cast<int64_t>(r.tokens_per_second)), peak,
+                    human_seconds(r.seconds_left));
+    if (terminal_) status(bar(r) + line);
+    if (!terminal_) print_line(line);
+  }
+
+  void validated(const train::ValidationReport& r) override {
+    std::string line = fmt::format("checkpoint {}", r.checkpoint);
+    for (size_t i = 0; i < r.sources.size(); ++i)
+      line += fmt::format("  {}: loss {:.4f}, {:.3f} bits per byte", r.sources[i],
+                          r.results[i].loss, r.results[i].bits_per_byte);
+    print_line(line);
+    for (const std::string& sample : r.samples) {
+      std::string flat = sample.substr(0, 100);
+      for (char& c : flat)
+        if (c == '\n') c = ' ';
+      print_line("  | " + flat);
+    }
+  }
+
+  void finish() {
+    if (terminal_ && status_shown_) fmt::print(stderr, "\n");
+  }
+
+ private:
+  static double seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+  static std::string bar(const train::StepReport& r) {
+    constexpr int64_t kWidth = 20;
+    const int64_t full = kWidth * r.step / r.total_steps;
+    return "[" + std::string(full, '#') + std::string(kWidth - full, '.') + "] ";
+  }
+  void status(const std::string& line) {
+    fmt::print(stderr, "\r\033[K{}", line);
+    std::fflush(stderr);
+    status_shown_ = true;
+  }
+  void print_line(const std::string& line) {
+    fmt::print(stderr, "{}{}\n", terminal_ && status_shown_ ? "\r\033[K" : "", line);
+    status_shown_ = false;
+  }
+
+  const bool terminal_ = ::isatty(STDERR_FILENO) != 0;
+  bool status_shown_ = false;
+  double printed_ = 0;
+  std::string phase_;
+};
+
+// What a run will take, before step 1.
+Status dry_run(const train::Recipe& recipe, const train::EngineOptions& options,
+               const kernels::Kernels& kernels) {
+  NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
+               recipe.make_model(recipe.tokenizer.vocab_size == 256 ? 256 + data::kNumSpecialTokens
+                                                                    : recipe.tokenizer.vocab_size));
+  const train::MemoryPlan plan = train::plan_memory(*model, kernels, recipe, options);
+  fmt::print("parameters         {} ({})\n", model::count_parameters(*model),
+             human_count(model::count_parameters(*model)));
+  fmt::print("tokens             {} in {} steps of {}\n",
+             recipe.total_steps() * recipe.train.batch_tokens, recipe.total_steps(),
+             recipe.train.batch_tokens);
+  fmt::print("checkpoints        {}\n", recipe.checkpoint_steps().size());
+  fmt::print("training FLOPs     {:.3g}\n",
+             model::training_flops_per_token(*model, recipe.data.sequence_length) *
+                 static_cast<double>(recipe.total_steps() * recipe.train.batch_tokens));
+  auto line = [](const char* name, int64_t bytes) {
+    fmt::print("{:<18} {:>16} bytes  {}\n", name, bytes, human_bytes(bytes));
+  };
+  fmt::print("memory\n");
+  line("  parameters", plan.parameters);
+  line("  gradients", plan.gradients);
+  line("  optimizer", plan.optimizer);
+  line("  activations", plan.activations);
+  line("  validation", plan.validation);
+  line("  checkpointing", plan.checkpoint);
+  line("  backend", plan.backend);
+  line("  program", kProgramBytes);
+  line("  total", plan.total() + kProgramBytes);
+  return {};
+}
+
+int run_train(const TrainArguments& arguments) {
+  Result<train::Recipe> recipe = train::load_recipe(arguments.recipe, arguments.set);
+  if (!recipe) return report_error(recipe.error());
+  if (arguments.print_config) {
+    fmt::print("{}", to_toml(recipe->resolved()));
+    return 0;
+  }
+  Result<Machine> machine = make_machine(arguments.threads);
+  if (!machine) return report_error(machine.error());
+  train::TrainRequest request;
+  request.engine = {arguments.virtual_ranks, arguments.recompute};
+  if (arguments.dry_run) {
+    const Status status = dry_run(*recipe, request.engine, *machine->kernels);
+    return status.ok() ? 0 : report_error(status.error());
+  }
+  request.run_directory = arguments.run.empty() ? "runs/" + recipe->name : arguments.run;
+  request.stop_after_step = arguments.stop_after_step;
+  request.stop = &watch_signals();
+  ConsoleObserver observer;
+  Profile profile(*machine->kernels);
+  kernels::Kernels& kernels = arguments.profile ? profile.kernels() : *machine->kernels;
+  const Result<train::Outcome> outcome =
+      train::train(*recipe, request, kernels, *machine->pool, observer);
+  observer.finish();
+  if (!outcome) return report_error(outcome.error());
+  if (arguments.profile) {
+    const std::filesystem::path trace = request.run_directory / "trace.json";
+    const Status written = profile.write_trace(trace);
+    if (!written) return report_error(written.error());
+    fmt::print("{}trace: {} (open in chrome://tracing or ui.perfetto.dev)\n",
+               profile.table(request.peak_flops), trace.string());
+  }
+  if (*outcome == train::Outcome::kStopped)
+    fmt::print(stderr, "stopped and saved; the same command goes on\n");
+  else
+    fmt::print(stderr, "finished: {}\n", request.run_directory.string());
+  return 0;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, int& exit_code) {
+  auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* command = app.add_subcommand("train", "Start a run, or resume the one in --run");
+  command->add_option("recipe", arguments->recipe, "Recipe (TOML)")->required();
+  command->add_option("--run", arguments->run, "Run directory (default: runs/NAME of the recipe)");
+  command->add_option("--set", arguments->set, "Override a key, for example train.tokens=1000000")
+      ->allow_extra_args(false);
+  command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+      ->check(CLI::Range(1, 4096));
+  command
+      ->add_option("--virtual-ranks", arguments->virtual_ranks, "Compute as so many machines would")
+      ->check(CLI::Range(1, 1 << 20));
+  command
+      ->add_option("--stop-after-step", arguments->stop_after_step,
+                   "Save and stop when so many steps are done")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX));
+  command->add_flag("--recompute", arguments->recompute,
+                    "Trade time for memory: compute activations twice");
+  command->add_flag("--profile", arguments->profile,
+                    "Print where the time went by operation and write RUN/trace.json");
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "Print size, steps and exact memory, then stop");
+  command->add_flag("--print-config", arguments->print_config,
+                    "Print the recipe with every default and stop");
+  command->footer(
+      "Example: naite train recipes/tinyshakespeare.toml --run runs/plays\n"
+      "Ctrl-C saves and exits; the same command goes on where it stood.");
+  command->callback([arguments, &exit_code] { exit_code = run_train(*arguments); });
+}
+
+}  // namespace naite::cmd
