@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that memory paces, against a stream with the same number of arrays read and written.
+// The arrays of a row are together at least four times as large as a 32 MiB cache.
+#include <fmt/format.h>
+
+#include "bench/measure.h"
+
+namespace naite::bench {
+
+namespace {
+
+using kernels::DType;
+using kernels::Gradient;
+using kernels::View;
+
+constexpr int64_t kTokens = 32768;
+
+Gradient write(const View& view) { return {view, true, false}; }
+
+double total(std::initializer_list<View> views) {
+  double bytes = 0;
+  for (const View& view : views) bytes += static_cast<double>(view.bytes());
+  return bytes;
+}
+
+View token_positions(Buffers& buffers, int64_t tokens) {
+  const View positions = buffers.zeros(tokens, 1, DType::kI32);
+  for (int64_t t = 0; t < tokens; ++t) positions.as<int32_t>()[t] = static_cast<int32_t>(t % 2048);
+  return positions;
+}
+
+void norm(benchmark::State& state, DType compute, bool backward) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  constexpr int64_t kWidth = 768;
+  const View x = b.random(kTokens, kWidth, DType::kF32),
+             sum = b.zeros(kTokens, kWidth, DType::kF32);
+  const View delta = b.random(kTokens, kWidth, compute), y = b.zeros(kTokens, kWidth, compute);
+  const View w = b.random(1, kWidth, compute), rstd = b.zeros(kTokens, 1, DType::kF32);
+  const View dw = b.zeros(1, kWidth, DType::kF32);
+  const kernels::Workspace workspace = b.workspace(k.rms_norm_workspace(kTokens, kWidth));
+  k.rms_norm(y, rstd, sum, x, delta, w, {});
+  if (!backward)
+    return measure_bytes(state, 2, 2, false, total({x, delta, sum, y}),
+                         [&] { k.rms_norm(y, rstd, sum, x, delta, w, {}); });
+  // Reads dy (here y), dsum (x) and the normed input (sum); writes dx and ddelta.
+  const View dx = b.zeros(kTokens, kWidth, DType::kF32);
+  measure_bytes(state, 3, 2, false, total({y, x, sum, dx, delta}), [&] {
+    k.rms_norm_backward(write(dx), write(delta), write(dw), y, x, sum, rstd, w, {}, workspace);
+  });
+}
+
+void rope(benchmark::State& state, DType compute, bool backward) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  const kernels::RopeArguments arguments{12, 64, 64};
+  const View x = b.random(2 * kTokens, 768, compute), y = b.zeros(2 * kTokens, 768, compute);
+  const View table = b.random(2048, 64, DType::kF32), positions = token_positions(b, 2 * kTokens);
+  measure_bytes(state, 1, 1, false, total({x, y}), [&] {
+    if (backward) return k.rope_backward(write(y), x, positions, table, arguments);
+    k.rope(y, x, positions, table, arguments);
+  });
+}
+
+void gated(benchmark::State& state, DType compute, bool backward) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  constexpr int64_t kWidth = 1024;
+  const View gate = b.random(kTokens, kWidth, compute, 4), up = b.random(kTokens, kWidth, compute);
+  const View y = b.random(kTokens, kWidth, compute);
+  if (!backward)
+    return measure_bytes(state, 2, 1, false, total({gate, up, y}),
+                         [&] { k.gated(y, gate, up, kernels::Activation::kSilu); });
+  const View dgate = b.zeros(kTokens, kWidth, compute), dup = b.zeros(kTokens, kWidth, compute);
+  measure_bytes(state, 3, 2, false, total({gate, up, y, dgate, dup}), [&] {
+    k.gated_backward(write(dgate), write(dup), y, gate, up, kernels::Activation::kSilu);
+  });
+}
+
+void embed(benchmark::State& state, DType compute, bool backward) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  constexpr int64_t kVocabulary = 65536, kWidth = 768;
+  const View ids = b.random(kTokens, 1, DType::kI32, kVocabulary);
+  const View table = b.random(kVocabulary, kWidth, backward ? DType::kF32 : compute);
+  const View y = b.random(kTokens, kWidth, DType::kF32);
+  if (!backward) {
+    const double bytes = total({y}) * (compute == DType::kBf16 ? 1.5 : 2);
+    return measure_bytes(state, 1, 1, false, bytes, [&] { k.embed(y, ids, table); });
+  }
+  const kernels::Workspace workspace = b.workspace(k.embed_workspace(kTokens, kVocabulary));
+  measure_bytes(state, 1, 1, false, total({y, table}),
+                [&] { k.embed_backward(write(table), y, ids, workspace); });
+}
+
+void column_sum(benchmark::State& state, DType compute) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  const View dy = b.random(kTokens, 3072, compute), bias = b.zeros(1, 3072, DType::kF32);
+  const kernels::Workspace workspace = b.workspace(k.linear_workspace(compute, kTokens, 768, 3072));
+  measure_bytes(state, 1, 0, false, total({dy}), [&] { k.column_sum(write(bias), dy, workspace); });
+}
+
+void update(benchmark::State& state, std::string_view name) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  constexpr int64_t kRows = 32768, kCols = 1024;
+  auto array = [&] { return b.random(kRows, kCols, DType::kF32); };
+  const View x = array();
+  if (name == "sum_squares")
+    return measure_bytes(state, 1, 0, false, total({x}),
+                         [&] { benchmark::DoNotOptimize(k.sum_squares(x)); });
+  if (name == "zero") return measure_bytes(state, 0, 1, false, total({x}), [&] { k.zero(x); });
+  const View y = array();
+  if (name == "add")
+    return measure_bytes(state, 2, 1, true, 1.5 * total({x, y}), [&] { k.add(y, y, x); });
+  const View m = b.zeros(kRows, kCols, DType::kF32), v = b.zeros(kRows, kCols, DType::kF32);
+  const kernels::AdamWArguments arguments{1,  0.9f, 0.1f,  0.95f, 0.05f,
+                                          10, 20,   1e-8f, 1e-3f, 0.9999f};
+  measure_bytes(state, 4, 3, true, 1.75 * total({x, y, m, v}),
+                [&] { k.adamw(x, y, m, v, arguments); });
+}
+
+}  // namespace
+
+void register_elementwise_rows() {
+  const struct {
+    const char* name;
+    void (*row)(benchmark::State&, DType, bool);
+  } rows[] = {{"norm", norm}, {"rope", rope}, {"gated", gated}, {"embed", embed}};
+  for (const DType compute : {DType::kBf16, DType::kF32}) {
+    const std::string dtype(kernels::dtype_name(compute));
+    for (const bool backward : {false, true}) {
+      const char* pass = backward ? "backward" : "forward";
+      for (const auto& [name, row] : rows)
+        add_row(fmt::format("{} {} {}", name, dtype, pass),
+                [row = row, compute, backward](benchmark::State& state) {
+                  row(state, compute, backward);
+                });
+    }
+    add_row("column_sum " + dtype,
+            [compute](benchmark::State& state) { column_sum(state, compute); });
+  }
+  for (const char* name : {"adamw", "add", "sum_squares", "zero"})
+    add_row(fmt::format("{} fp32", name), [name](benchmark::State& state) { update(state, name); });
+}
+
+}  // namespace naite::bench

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One row of the bench: an operation, what it does (flops or bytes), and the ceiling that binds it.
+// A sample is a few calls with the probe before and after; a row reports medians:
+//   share   of the ceiling, with the 10th and 90th percentile of the samples
+//   rate    GFLOP/s or GB/s          ceiling  of the probe, same unit
+#include <benchmark/benchmark.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "bench/probe.h"
+#include "kernels/kernels.h"
+
+namespace naite::bench {
+
+// The threads, the probe and the backend that all rows share; isa "" is the best.
+struct Machine {
+  ThreadPool& pool;
+  Probe& probe;
+  kernels::Kernels& kernels(std::string_view isa);
+};
+Machine& machine();
+
+// Memory of a row, released with it.
+class Buffers {
+ public:
+  explicit Buffers(kernels::Kernels& kernels) : kernels_(kernels) {}
+  ~Buffers();
+  Buffers(const Buffers&) = delete;
+
+  kernels::View zeros(int64_t rows, int64_t cols, kernels::DType dtype);
+  // Uniform in (-size, size).
+  kernels::View random(int64_t rows, int64_t cols, kernels::DType dtype, double size = 1);
+  // A matrix of random fp32 weights, prepared; the master is not kept.
+  kernels::View prepared(int64_t rows, int64_t cols, kernels::DType compute);
+  kernels::Workspace workspace(int64_t bytes);
+
+ private:
+  kernels::Kernels& kernels_;
+  std::vector<std::pair<void*, int64_t>> memory_;
+};
+
+// Runs the row's samples. `call` is the operation; `flops` or `bytes` of one call.
+void measure_flops(benchmark::State& state, Arithmetic ceiling, double flops,
+                   const std::function<void()>& call);
+void measure_bytes(benchmark::State& state, int reads, int writes, bool in_place, double bytes,
+                   const std::function<void()>& call);
+
+// Registers a row; each family calls it from its own register_*_rows().
+void add_row(const std::string& name, std::function<void(benchmark::State&)> row);
+
+void register_product_rows();
+void register_attention_rows();
+void register_elementwise_rows();
+
+}  // namespace naite::bench
