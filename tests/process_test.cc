@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract, shown with real processes: one digest of the whole training state whatever the
+// threads, virtual ranks, instruction sets, stops, and SIGKILL at chosen and at random moments.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/base.h"
+#include "kernels/kernels.h"
+
+namespace naite {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+struct Ended {
+  int exit_code = -1;  // -1: killed by a signal
+  std::string out, err;
+  int64_t peak_bytes = 0;
+};
+
+// Runs naite with arguments and environment ("NAME=value"). kill_after_ms >= 0: SIGKILL after that.
+Ended run(const Words& arguments, const Words& environment = {}, int64_t kill_after_ms = -1) {
+  static int counter = 0;
+  const fs::path out = fs::temp_directory_path() / fmt::format("naite-{}-{}", getpid(), ++counter);
+  const pid_t child = fork();
+  if (child == 0) {
+    for (const std::string& item : environment) putenv(strdup(item.c_str()));
+    freopen((out.string() + ".out").c_str(), "w", stdout);
+    freopen((out.string() + ".err").c_str(), "w", stderr);
+    std::vector<char*> argv{strdup(NAITE_BINARY)};
+    for (const std::string& item : arguments) argv.push_back(strdup(item.c_str()));
+    argv.push_back(nullptr);
+    execv(NAITE_BINARY, argv.data());
+    _exit(127);
+  }
+  if (kill_after_ms >= 0) {
+    usleep(static_cast<useconds_t>(kill_after_ms * 1000));
+    kill(child, SIGKILL);
+  }
+  int status = 0;
+  rusage usage{};
+  wait4(child, &status, 0, &usage);
+  Ended ended;
+  if (WIFEXITED(status)) ended.exit_code = WEXITSTATUS(status);
+  ended.out = *read_file(out.string() + ".out");
+  ended.err = *read_file(out.string() + ".err");
+  ended.peak_bytes = int64_t{1024} * usage.ru_maxrss;
+  fs::remove(out.string() + ".out");
+  fs::remove(out.string() + ".err");
+  return ended;
+}
+
+class Process : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = fs::temp_directory_path() / fmt::format("naite-process-{}", getpid());
+    fs::remove_all(directory_);
+    fs::create_directories(directory_);
+  }
+  void TearDown() override { fs::remove_all(directory_); }
+
+  std::string fresh(const std::string& name) { return (directory_ / name).string(); }
+
+  static Words train(const std::string& run_directory, const Words& more = {}) {
+    Words words{"train", NAITE_SOURCE "/tests/recipes/tiny.toml", "--run", run_directory};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  static std::string digest(const std::string& run_directory) {
+    const Ended ended = run({"digest", run_directory});
+    EXPECT_EQ(ended.exit_code, 0) << ended.err;
+    return ended.out;
+  }
+  // Trains to the end in a fresh directory and gives the digest.
+  std::string trained(const std::string& name, const Words& more, const Words& environment = {}) {
+    const Ended ended = run(train(fresh(name), more), environment);
+    EXPECT_EQ(ended.exit_code, 0) << ended.err;
+    return digest(fresh(name));
+  }
+
+  fs::path directory_;
+};
+
+const Words kPrecisions[] = {{"--set", "train.precision=bf16"}, {"--set", "train.precision=fp32"}};
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST_F(Process, OneDigestForThreadsRanksAndInstructionSets) {
+  std::string other_precision;
+  for (const Words& precision : kPrecisions) {
+    const std::string tag = precision[1];
+    const std::string expected = trained(tag, with(precision, {"--threads", "1"}));
+    EXPECT_NE(expected, other_precision);
+    other_precision = expected;
+    for (const char* threads : {"2", "3"})
+      EXPECT_EQ(trained(tag + "t" + threads, with(precision, {"--threads", threads})), expected);
+    for (const char* ranks : {"2", "4", "8"})
+      EXPECT_EQ(trained(tag + "r" + ranks, with(precision, {"--virtual-ranks", ranks})), expected);
+    EXPECT_EQ(trained(tag + "recompute", with(precision, {"--recompute"})), expected);
+    std::istringstream names{std::string(kernels::cpu_isa_names())};
+    for (std::string isa; names >> isa;)
+      EXPECT_EQ(trained(tag + isa, precision, {"NAITE_ISA=" + isa}), expected) << isa;
+  }
+}
+
+TEST_F(Process, StoppedAndResumedGivesTheSameDigest) {
+  const std::string expected = trained("whole", {});
+  for (const char* step : {"0", "3", "5", "11"}) {
+    const std::string run_directory = fresh(fmt::format("stop{}", step));
+    EXPECT_EQ(run(train(run_directory, {"--stop-after-step", step})).exit_code, 0);
+    EXPECT_EQ(run(train(run_directory, {"--threads", "1"})).exit_code, 0);
+    EXPECT_EQ(digest(run_directory), expected) << "stopped after step " << step;
+  }
+}
+
+TEST_F(Process, AnotherSeedGivesAnotherDigest) {
+  EXPECT_NE(trained("a", {}), trained("b", {"--set", "run.seed=8"}));
+}
+
+TEST_F(Process, KilledAtEveryPointAndResumedGivesTheSameDigest) {
+  const std::string expected = trained("whole", {});
+  for (const char* point :
+       {"step:1", "step:7", "autosave:1", "autosave:4", "checkpoint_begin:1", "checkpoint_begin:3",
+        "checkpoint_half:2", "checkpoint_half:9", "checkpoint_rename:1", "checkpoint_rename:5",
+        "checkpoint_done:1", "checkpoint_done:6"}) {
+    const std::string run_directory = fresh(std::string("kill-") + point);
+    const Ended killed = run(train(run_directory), {std::string("NAITE_KILL_AT=") + point});
+    EXPECT_EQ(killed.exit_code, -1) << point << " was not reached: " << killed.err;
+    const Ended resumed = run(train(run_directory));
+    EXPECT_EQ(resumed.exit_code, 0) << point << ": " << resumed.err;
+    EXPECT_EQ(digest(run_directory), expected) << point;
+  }
+}
+
+TEST_F(Process, KilledAtRandomMomentsGivesTheSameDigest) {
+  const std::string expected = trained("whole", {});
+  const std::string run_directory = fresh("random");
+  int kills = 0;
+  for (int i = 0; i < 60; ++i) {
+    const auto wait = static_cast<int64_t>(
+        random_below(400, static_cast<uint64_t>(getpid()), Purpose::kSampling, i));
+    const Ended ended = run(train(run_directory), {}, wait);
+    if (ended.exit_code == 0) break;
+    EXPECT_EQ(ended.exit_code, -1) << ended.err;
+    ++kills;
+  }
+  EXPECT_EQ(run(train(run_directory)).exit_code, 0);
+  EXPECT_EQ(digest(run_directory), expected) << "after " << kills << " kills";
+  // The log is that of an uninterrupted run: every step once, in order.
+  std::istringstream log(*read_file(fs::path(run_directory) / "log.jsonl"));
+  int64_t step = 0;
+  for (std::string line; std::getline(log, line);) {
+    const nlohmann::json entry = nlohmann::json::parse(line);
+    if (!entry.contains("loss")) continue;
+    EXPECT_EQ(entry["step"], ++step);
+  }
+  EXPECT_EQ(step, 20);
+}
+
+TEST_F(Process, InterruptSavesAndTheSameCommandGoesOn) {
+  const std::string expected = trained("whole", {});
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string run_directory = fresh(fmt::format("signal{}", signal));
+    const pid_t child = fork();
+    if (child == 0) {
+      freopen("/dev/null", "w", stderr);
+      execl(NAITE_BINARY, NAITE_BINARY, "train", NAITE_SOURCE "/tests/recipes/tiny.toml", "--run",
+            run_directory.c_str(), nullptr);
+      _exit(127);
+    }
+    while (!fs::exists(run_directory + "/log.jsonl")) usleep(2000);
+    kill(child, signal);
+    int status = 0;
+    waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    EXPECT_EQ(run(train(run_directory)).exit_code, 0);
+    EXPECT_EQ(digest(run_directory), expected);
+  }
+}
+
+TEST_F(Process, DryRunStatesTheBytesThatTheRunTakes) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "AddressSanitizer's shadow memory counts as resident";
+#endif
+  const Words big{"--set", "model.hidden_size=256",     "--set", "model.intermediate_size=704",
+                  "--set", "model.num_hidden_layers=6", "--set", "data.sequence_length=128",
+                  "--set", "train.batch_tokens=4096",   "--set", "train.micro_batch_tokens=2048",
+                  "--set", "train.tokens=16384",        "--set", "model.head_dim=64"};
+  const Ended planned = run(train("unused", with(big, {"--dry-run"})));
+  ASSERT_EQ(planned.exit_code, 0) << planned.err;
+  const size_t at = planned.out.find("total  ");
+  ASSERT_NE(at, std::string::npos) << planned.out;
+  const double stated = std::stod(planned.out.substr(at + 5));
+  const Ended ran = run(train(fresh("big"), big));
+  ASSERT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_NEAR(static_cast<double>(ran.peak_bytes) / stated, 1.0, 0.1)
+      << "stated " << stated << ", peak " << ran.peak_bytes;
+}
+
+TEST_F(Process, ADamagedCheckpointIsNamedAndRefused) {
+  const std::string run_directory = fresh("damaged");
+  ASSERT_EQ(run(train(run_directory, {"--stop-after-step", "5"})).exit_code, 0);
+  for (const auto& entry : fs::recursive_directory_iterator(run_directory + "/checkpoints")) {
+    if (entry.path().filename() != "optimizer.safetensors") continue;
+    std::string bytes = *read_file(entry.path());
+    bytes[bytes.size() / 2] ^= 1;
+    ASSERT_TRUE(write_file(entry.path(), bytes).ok());
+  }
+  fs::remove_all(run_directory + "/autosave");
+  const Ended ended = run(train(run_directory));
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_NE(ended.err.find("state/optimizer.safetensors is damaged"), std::string::npos)
+      << ended.err;
+}
+
+TEST_F(Process, BadInputIsOneClearLine) {
+  struct Case {
+    Words arguments;
+    int exit_code;
+    std::string line;
+  };
+  ASSERT_TRUE(write_file(directory_ / "broken.toml", "[run\n").ok());
+  const std::string recipe = NAITE_SOURCE "/tests/recipes/tiny.toml";
+  const Case cases[] = {
+      {{"train", "none.toml"}, 1, "naite: cannot read none.toml: No such file or directory\n"},
+      {{"train"}, 2, "naite: recipe is required; see `naite train --help`\n"},
+      {{"trian"}, 2, ""},
+      {{"train", fresh("broken.toml")}, 1, ""},
+      {{"train", recipe, "--set", "train.tokns=1"},
+       1,
+       "naite: " + recipe + ": [train] does not know the key `tokns`; did you mean `tokens`?\n"},
+      {{"train", recipe, "--set", "model.hidden_size=-1"}, 1, ""},
+      {{"train", recipe, "--set", "train.micro_batch_tokens=96"},
+       1,
+       "naite: " + recipe +
+           ": [train] `micro_batch_tokens` must be a divisor of batch_tokens = "
+           "256, is 96\n"},
+      {{"train", recipe, "--set", "schedule.kind=liner"}, 1, ""},
+      {{"train", recipe, "--virtual-ranks", "3", "--run", fresh("ranks")},
+       1,
+       "naite: --virtual-ranks 3 must divide the 8 gradient groups of the recipe\n"},
+      {{"train", recipe, "--threads", "0"}, 2, ""},
+      {{"digest", fresh("nothing")}, 1, "naite: " + fresh("nothing") + " does not exist\n"},
+      {{"generate", fresh("nothing"), "--prompt", "x"}, 1, ""},
+      {{"train", recipe, "--set", "data.source.0.path=nowhere.txt", "--run", fresh("nodata")},
+       1,
+       ""},
+  };
+  for (const Case& c : cases) {
+    const Ended ended = run(c.arguments);
+    EXPECT_EQ(ended.exit_code, c.exit_code)
+        << fmt::format("{}: ", fmt::join(c.arguments, " ")) << ended.err;
+    if (!c.line.empty()) {
+      EXPECT_EQ(ended.err, c.line);
+    }
+    EXPECT_TRUE(ended.err.starts_with("naite: ")) << ended.err;
+    EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1) << ended.err;
+  }
+}
+
+TEST_F(Process, ARunOfAnotherRecipeIsRefusedWithTheDifference) {
+  const std::string run_directory = fresh("mine");
+  ASSERT_EQ(run(train(run_directory, {"--stop-after-step", "1"})).exit_code, 0);
+  const Ended ended = run(train(run_directory, {"--set", "optimizer.learning_rate=0.5"}));
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_NE(ended.err.find("optimizer.learning_rate: 0.01 -> 0.5"), std::string::npos) << ended.err;
+}
+
+TEST_F(Process, GenerateContinuesThePrompt) {
+  const std::string run_directory = fresh("speaks");
+  ASSERT_EQ(run(train(run_directory)).exit_code, 0);
+  const Words words{"generate", run_directory, "--prompt", "You may", "--max-tokens", "20"};
+  const Ended first = run(words), second = run(with(words, {"--threads", "1"}));
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_TRUE(first.out.starts_with("You may"));
+  EXPECT_EQ(first.out, second.out);
+}
+
+}  // namespace
+}  // namespace naite
