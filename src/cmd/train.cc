@@ -13,7 +13,7 @@ namespace naite::cmd {
 namespace {
 
 struct TrainArguments {
-  std::string recipe, run;
+  std::string recipe, run, keys, beacon_value;
   std::vector<std::string> set;
   int threads = 0, virtual_ranks = 1;
   int64_t stop_after_step = -1;
@@ -147,6 +147,8 @@ int run_train(const TrainArguments& arguments) {
   request.run_directory = arguments.run.empty() ? "runs/" + recipe->name : arguments.run;
   request.stop_after_step = arguments.stop_after_step;
   request.stop = &watch_signals();
+  request.keys = arguments.keys;
+  request.beacon_value = arguments.beacon_value;
   ConsoleObserver observer;
   Profile profile(*machine->kernels);
   kernels::Kernels& kernels = arguments.profile ? profile.kernels() : *machine->kernels;
@@ -186,6 +188,10 @@ void add_train(CLI::App& app, int& exit_code) {
       ->add_option("--stop-after-step", arguments->stop_after_step,
                    "Save and stop when so many steps are done")
       ->check(CLI::Range(int64_t{0}, INT64_MAX));
+  command->add_option("--keys", arguments->keys,
+                      "Directory of naite key new: signs the log and every checkpoint");
+  command->add_option("--beacon-value", arguments->beacon_value,
+                      "Value of the recipe's beacon, in hexadecimal");
   command->add_flag("--recompute", arguments->recompute,
                     "Trade time for memory: compute activations twice");
   command->add_flag("--profile", arguments->profile,

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ledger/canonical_json.h"
+
 namespace naite::train {
 
 namespace {
@@ -15,7 +17,13 @@ constexpr double kPi = 3.14159265358979323846;
 
 Status read_run(Table table, Recipe& recipe) {
   recipe.name = table.string("name", "run");
-  recipe.seed = table.integer("seed", 42, 0, INT64_MAX);
+  const json* seed = table.raw("seed");
+  const bool from_beacon = seed != nullptr && *seed == "beacon";
+  if (!from_beacon) recipe.seed = table.integer("seed", 42, 0, INT64_MAX);
+  recipe.beacon = table.string("beacon", "");
+  if (from_beacon == recipe.beacon.empty())
+    table.reject("beacon", from_beacon ? "the name of a future public value, as seed = \"beacon\""
+                                       : "absent unless seed = \"beacon\"");
   recipe.arithmetic = table.choice("arithmetic", "chain-1", {"chain-1"});
   return table.finish();
 }
@@ -82,18 +90,24 @@ Status read_schedule(Table table, ScheduleOptions& s) {
   return table.finish();
 }
 
-Status read_checkpoint(Table table, CheckpointOptions& c) {
-  const std::string every = table.string("every", "10%");
+// "10%" as 0.1; 0 after telling the table what is wrong.
+double read_percentage(Table& table, std::string_view key, const std::string& text) {
   double percent = 0;
   size_t used = 0;
   try {
-    percent = std::stod(every, &used);
+    percent = std::stod(text, &used);
   } catch (const std::exception&) {
     used = 0;
   }
-  const bool valid = used > 0 && every.substr(used) == "%" && percent > 0 && percent <= 100;
-  if (!valid) table.reject("every", "a percentage such as \"10%\"");
-  if (valid) c.every = percent / 100;
+  const bool valid = used > 0 && text.substr(used) == "%" && percent > 0 && percent <= 100;
+  if (!valid) table.reject(key, "a percentage such as \"10%\"");
+  return valid ? percent / 100 : 0;
+}
+
+Status read_checkpoint(Table table, CheckpointOptions& c) {
+  c.every = read_percentage(table, "every", table.string("every", "10%"));
+  const std::string audit = table.string("audit_every", "");
+  if (!audit.empty()) c.audit_every = read_percentage(table, "audit_every", audit);
   c.autosave_seconds = table.number("autosave_seconds", 60, 0, 1e9);
   return table.finish();
 }
@@ -111,6 +125,18 @@ std::string percent_text(double share) {
   text.erase(text.find_last_not_of('0') + 1);
   if (text.back() == '.') text.pop_back();
   return text + "%";
+}
+
+// Steps strictly between 0 and `total`, ascending, at each multiple of `share` of them. p% falls at
+// ceil(p x steps); a hair is taken off so that 10% of 100 is 10 in floating point too.
+std::vector<int64_t> steps_every(double share, int64_t total) {
+  std::vector<int64_t> steps;
+  for (int64_t i = 1; static_cast<double>(i) * share < 1.0 - 1e-9; ++i) {
+    const double at = static_cast<double>(i) * share * static_cast<double>(total);
+    const auto step = static_cast<int64_t>(std::ceil(at - 1e-6));
+    if (step > (steps.empty() ? 0 : steps.back()) && step < total) steps.push_back(step);
+  }
+  return steps;
 }
 
 void flatten(const json& value, const std::string& path,
@@ -134,16 +160,19 @@ kernels::DType Recipe::compute() const {
 }
 
 std::vector<int64_t> Recipe::checkpoint_steps() const {
-  std::vector<int64_t> steps{0};
-  const int64_t total = total_steps();
-  // p% falls at ceil(p x steps); a hair is taken off so that 10% of 100 is 10 in floating point
-  // too.
-  for (int64_t i = 1; static_cast<double>(i) * checkpoint.every < 1.0 - 1e-9; ++i) {
-    const double at = static_cast<double>(i) * checkpoint.every * static_cast<double>(total);
-    const auto step = static_cast<int64_t>(std::ceil(at - 1e-6));
-    if (step > steps.back() && step < total) steps.push_back(step);
-  }
-  steps.push_back(total);
+  std::vector<int64_t> steps = steps_every(checkpoint.every, total_steps());
+  steps.insert(steps.begin(), 0);
+  steps.push_back(total_steps());
+  return steps;
+}
+
+std::vector<int64_t> Recipe::audit_steps() const {
+  if (checkpoint.audit_every <= 0) return {};
+  std::vector<int64_t> steps = steps_every(checkpoint.audit_every, total_steps());
+  const std::vector<int64_t> checkpoints = checkpoint_steps();
+  std::erase_if(steps, [&](int64_t step) {
+    return std::binary_search(checkpoints.begin(), checkpoints.end(), step);
+  });
   return steps;
 }
 
@@ -176,6 +205,10 @@ Result<std::unique_ptr<model::Model>> Recipe::make_model(int64_t vocab_size) con
 json Recipe::resolved() const {
   json out;
   out["run"] = {{"name", name}, {"seed", seed}, {"arithmetic", arithmetic}};
+  if (!beacon.empty()) {
+    out["run"]["seed"] = "beacon";
+    out["run"]["beacon"] = beacon;
+  }
   out["tokenizer"] = tokenizer.to_json();
   out["data"] = data.to_json();
   out["model"] = model;
@@ -197,6 +230,8 @@ json Recipe::resolved() const {
                      {"min_learning_rate_ratio", schedule.min_learning_rate_ratio}};
   out["checkpoint"] = {{"every", percent_text(checkpoint.every)},
                        {"autosave_seconds", checkpoint.autosave_seconds}};
+  if (checkpoint.audit_every > 0)
+    out["checkpoint"]["audit_every"] = percent_text(checkpoint.audit_every);
   out["sample"] = {{"prompts", sample.prompts},
                    {"max_tokens", sample.max_tokens},
                    {"temperature", sample.temperature},
@@ -214,6 +249,43 @@ std::string Recipe::digest() const {
   if (out["data"].contains("source"))
     for (json& source : out["data"]["source"]) source.erase("path");
   return sha256_hex(out.dump());
+}
+
+json Recipe::training(const model::Model& model, const std::string& data_digest) const {
+  json out = resolved();
+  out["run"].erase("name");
+  if (beacon.empty()) out["run"]["seed"] = fmt::format("{}", seed);  // beyond 2^53 too
+  out.erase("sample");
+  out.erase("checkpoint");
+  out.erase("tokenizer");  // data_digest has it
+  out["train"].erase("validation_tokens");
+  out["model"] = model.config();
+  json sources = json::array();
+  // Languages default to names; what packing sees of them is which sources share one.
+  std::vector<std::string> languages;
+  for (const json& source : out["data"]["source"]) {
+    const auto language = source["language"].get<std::string>();
+    auto known = std::find(languages.begin(), languages.end(), language);
+    if (known == languages.end()) known = languages.insert(known, language);
+    sources.push_back({{"weight", source["weight"]}, {"language", known - languages.begin()}});
+  }
+  out["data"]["source"] = sources;
+  out["data"]["digest"] = data_digest;
+  return out;
+}
+
+Result<std::string> data_digest(const data::Manifest& manifest) {
+  json value = manifest.to_json();
+  value.erase("options");
+  for (json& source : value["sources"]) {
+    source.erase("name");
+    source.erase("language");  // of the recipe: Recipe::training()
+    for (json& file : source["files"]) file.erase("path");
+    for (const char* split : {"train", "validation"})
+      for (json& shard : source[split]["shards"]) shard.erase("file");
+  }
+  NAITE_ASSIGN(const std::string text, ledger::canonical_json(value));
+  return sha256_hex(text);
 }
 
 Result<Recipe> parse_recipe(const json& value, const std::string& name) {

@@ -11,8 +11,10 @@
 #include "formats/checkpoint.h"
 #include "formats/tfevents.h"
 #include "infer/infer.h"
+#include "train/derived.h"
 #include "train/model_card.h"
 #include "train/run_directory.h"
+#include "train/run_log.h"
 
 namespace naite::train {
 
@@ -36,14 +38,10 @@ class BackgroundWriter {
     if (thread_.joinable()) thread_.join();
     return std::exchange(status_, Status());
   }
-  // `snapshot` must stay untouched until the next wait().
-  void start(fs::path directory, formats::CheckpointContent content,
-             std::function<Status()> afterwards) {
-    thread_ = std::thread([this, directory = std::move(directory), content = std::move(content),
-                           afterwards = std::move(afterwards)] {
+  void start(std::function<Status()> work) {
+    thread_ = std::thread([this, work = std::move(work)] {
       set_float_mode();
-      status_ = formats::write_checkpoint(directory, content);
-      if (status_.ok()) status_ = afterwards();
+      status_ = work();
     });
   }
 
@@ -67,21 +65,28 @@ class Run {
   Result<Outcome> train();
 
  private:
+  enum class Kind { kAutosave, kAudit, kCheckpoint };
+
   Status open();
+  Status open_engine();
   Status check_recipe();
+  Status begin_log(const std::vector<RunDirectory::State>& states);
   Status start_or_resume();
+  StoredState stored_state(int64_t step, const fs::path& path) const;
+  Status log_states(const std::vector<RunDirectory::State>& states);
+  Status log_end();
+  Status log_step(const StepReport& report);
+  Status store(Kind kind, const fs::path& path);
   Result<Outcome> loop();
   Status one_step();
   Status checkpoint();
-  Status autosave();
   Status snapshot();
   Status log_validation(const ValidationReport& report);
   std::vector<std::string> samples();
   json record() const;
-  json cursor() const;
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
 
-  const Recipe& recipe_;
+  Recipe recipe_;
   const TrainRequest& request_;
   const RunDirectory directory_;
   kernels::Kernels& kernels_;
@@ -94,7 +99,8 @@ class Run {
   std::optional<data::Loader> loader_;
   std::unique_ptr<Engine> engine_;
   std::optional<formats::EventWriter> events_;
-  formats::TrainingState snapshot_;
+  std::unique_ptr<RunLog> log_;      // none in a run that began without one
+  formats::TrainingState snapshot_;  // untouched while writer_ works
   BackgroundWriter writer_;
   int64_t step_ = 0;  // steps done
   double last_loss_ = 0;
@@ -109,11 +115,26 @@ Result<Outcome> Run::train() {
   NAITE_ASSIGN(const FileLock lock,
                FileLock::acquire(directory_.path() / ".lock", directory_.path().string()));
   NAITE_TRY(open());
+  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
+  NAITE_TRY(begin_log(states));
+  if (log_) {
+    NAITE_ASSIGN(const std::optional<int64_t> seed, log_->seed(recipe_, request_.beacon_value));
+    if (!seed) {
+      observer_.note(
+          fmt::format("committed in {}; when the value of {} is public, give it with "
+                      "--beacon-value",
+                      directory_.ledger().string(), recipe_.beacon));
+      return Outcome::kStopped;
+    }
+    recipe_.seed = *seed;
+  }
+  NAITE_TRY(open_engine());
   NAITE_TRY(start_or_resume());
   Result<Outcome> outcome = loop();
   const Status written = writer_.wait();
   if (!outcome) return outcome;
   NAITE_TRY(written);
+  NAITE_TRY(log_end());
   return outcome;
 }
 
@@ -145,16 +166,70 @@ Status Run::open() {
   NAITE_ASSIGN(manifest_, data::prepare(prepare));
   NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(directory_.path()));
   NAITE_ASSIGN(model_, recipe_.make_model(tokenizer_->vocab_size()));
-  NAITE_ASSIGN(data::Loader loader, data::Loader::open({directory_.path(), recipe_.data,
-                                            static_cast<uint64_t>(recipe_.seed),
-                                            recipe_.rows_per_step(), recipe_.total_steps()}));
+  flops_per_token_ = model::training_flops_per_token(*model_, recipe_.data.sequence_length);
+  NAITE_TRY(make_directories(directory_.checkpoints()));
+  return make_directories(directory_.autosaves());
+}
+
+// What depends on the seed.
+Status Run::open_engine() {
+  NAITE_ASSIGN(
+      data::Loader loader,
+      data::Loader::open({directory_.path(), recipe_.data, static_cast<uint64_t>(recipe_.seed),
+                          recipe_.rows_per_step(), recipe_.total_steps()}));
   loader_.emplace(std::move(loader));
   engine_ = std::make_unique<Engine>(*model_, kernels_, recipe_, request_.engine);
   NAITE_ASSIGN(formats::EventWriter events, formats::EventWriter::open(directory_.path()));
   events_.emplace(std::move(events));
-  flops_per_token_ = model::training_flops_per_token(*model_, recipe_.data.sequence_length);
-  NAITE_TRY(make_directories(directory_.checkpoints()));
-  return make_directories(directory_.autosaves());
+  return {};
+}
+
+// Opens the log before anything is trained. A run that began without one stays without: its first
+// steps cannot be entered any more.
+Status Run::begin_log(const std::vector<RunDirectory::State>& states) {
+  if (!states.empty() && !fs::exists(directory_.ledger())) {
+    if (!recipe_.beacon.empty())
+      return fail("{} has no log, which a run with seed = \"beacon\" needs: restore {}",
+                  directory_.path().string(), directory_.ledger().string());
+    observer_.note("no log: this run began without one");
+    return {};
+  }
+  NAITE_ASSIGN(log_, RunLog::open(directory_, request_.keys, recipe_.name));
+  if (log_->self_signed())
+    observer_.note("unsigned: the log is signed by a key of this run alone (see naite key new)");
+  else
+    observer_.note(fmt::format("signed as {}", log_->vkey()));
+  NAITE_ASSIGN(const Commitment commitment,
+               commitment_of(recipe_, *model_, manifest_, directory_.path()));
+  return log_->commit(commitment, states.empty() ? 0 : states.back().step);
+}
+
+// States that a killed process stored and did not come to enter.
+Status Run::log_states(const std::vector<RunDirectory::State>& states) {
+  if (!log_) return {};
+  for (const RunDirectory::State& state : states) {
+    if (state.path.parent_path() == directory_.autosaves()) continue;
+    NAITE_TRY(log_->stored(stored_state(state.step, state.path)));
+  }
+  return {};
+}
+
+StoredState Run::stored_state(int64_t step, const fs::path& path) const {
+  StoredState out;
+  out.checkpoint = path.parent_path() == directory_.checkpoints();
+  out.step = step;
+  out.end_token = step * recipe_.train.batch_tokens;
+  out.directory = path.lexically_relative(directory_.path()).generic_string();
+  return out;
+}
+
+Status Run::log_end() {
+  if (!log_ || step_ < recipe_.total_steps()) return {};
+  NAITE_ASSIGN(
+      const std::string text,
+      read_file(directory_.checkpoint(step_, step_ * recipe_.train.batch_tokens) / "record.json"));
+  NAITE_ASSIGN(const json record, parse_json(text, "record.json"));
+  return log_->end(step_, record.value("state_digest", ""));
 }
 
 Status Run::start_or_resume() {
@@ -162,6 +237,7 @@ Status Run::start_or_resume() {
   if (states.empty()) {
     NAITE_TRY(directory_.rewind_logs(-1));
     engine_->initialise(static_cast<uint64_t>(recipe_.seed), pool_);
+    if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
     observer_.note(fmt::format("starting {} from random weights", directory_.path().string()));
     NAITE_TRY(checkpoint());
   } else {
@@ -176,6 +252,7 @@ Status Run::start_or_resume() {
                   states.back().path.string());
     engine_->load(snapshot_);
     NAITE_TRY(directory_.rewind_logs(step_));
+    NAITE_TRY(log_states(states));
     if (step_ < recipe_.total_steps())
       observer_.note(fmt::format("resuming {} after step {}", directory_.path().string(), step_));
   }
@@ -185,22 +262,25 @@ Status Run::start_or_resume() {
 }
 
 Result<Outcome> Run::loop() {
-  const std::vector<int64_t> due = recipe_.checkpoint_steps();
+  const std::vector<int64_t> due = recipe_.checkpoint_steps(), audits = recipe_.audit_steps();
   const int64_t last = request_.stop_after_step >= 0
                            ? std::min(request_.stop_after_step, recipe_.total_steps())
                            : recipe_.total_steps();
   bool saved = true;
   while (step_ < last && !stop_requested()) {
     NAITE_TRY(one_step());
-    saved = std::binary_search(due.begin(), due.end(), step_);
-    if (saved) {
+    saved = true;
+    if (std::binary_search(due.begin(), due.end(), step_)) {
       NAITE_TRY(checkpoint());
+    } else if (std::binary_search(audits.begin(), audits.end(), step_)) {
+      NAITE_TRY(store(Kind::kAudit, directory_.audit(step_)));
     } else if (now_seconds() - last_save_ >= recipe_.checkpoint.autosave_seconds) {
-      NAITE_TRY(autosave());
-      saved = true;
+      NAITE_TRY(store(Kind::kAutosave, directory_.autosave(step_)));
+    } else {
+      saved = false;
     }
   }
-  if (!saved) NAITE_TRY(autosave());
+  if (!saved) NAITE_TRY(store(Kind::kAutosave, directory_.autosave(step_)));
   return step_ < recipe_.total_steps() ? Outcome::kStopped : Outcome::kFinished;
 }
 
@@ -212,6 +292,7 @@ Status Run::one_step() {
         "step {}: the loss is {} and the gradient norm {}; nothing of this step was kept, "
         "the last saved state stands; lower [optimizer] learning_rate or raise warmup_ratio",
         step_ + 1, result.loss, result.grad_norm);
+  if (log_) NAITE_TRY(log_->step(step_ + 1, StepDigest::of(result)));
   engine_->update(step_, result.grad_norm);
   const double rate = recipe_.learning_rate(step_);
   ++step_;
@@ -230,6 +311,13 @@ Status Run::one_step() {
                     0,
                     per_step * static_cast<double>(recipe_.total_steps() - step_)};
   if (request_.peak_flops > 0) report.mfu = speed * flops_per_token_ / request_.peak_flops;
+  NAITE_TRY(log_step(report));
+  observer_.step(report);
+  kill_point("step");
+  return {};
+}
+
+Status Run::log_step(const StepReport& report) {
   NAITE_TRY(directory_.append("log.jsonl", {{"step", report.step},
                                             {"tokens", report.tokens},
                                             {"loss", report.loss},
@@ -240,23 +328,11 @@ Status Run::one_step() {
   NAITE_TRY(events_->scalar(step_, "train/loss", report.loss));
   NAITE_TRY(events_->scalar(step_, "train/learning_rate", report.learning_rate));
   NAITE_TRY(events_->scalar(step_, "train/grad_norm", report.grad_norm));
-  NAITE_TRY(events_->scalar(step_, "train/tokens_per_second", report.tokens_per_second));
-  observer_.step(report);
-  kill_point("step");
-  return {};
-}
-
-json Run::cursor() const {
-  return {{"format", 1},
-          {"step", step_},
-          {"tokens", step_ * recipe_.train.batch_tokens},
-          {"seed", recipe_.seed},
-          {"arithmetic", recipe_.arithmetic},
-          {"recipe_digest", recipe_.digest()}};
+  return events_->scalar(step_, "train/tokens_per_second", report.tokens_per_second);
 }
 
 json Run::record() const {
-  json out = cursor();
+  json out = cursor_of(recipe_, step_);
   out["stage"] = 1;
   out["total_steps"] = recipe_.total_steps();
   out["planned_tokens"] = recipe_.total_steps() * recipe_.train.batch_tokens;
@@ -274,36 +350,10 @@ json Run::record() const {
 Status Run::snapshot() {
   NAITE_TRY(writer_.wait());
   engine_->save(snapshot_);
-  snapshot_.cursor = cursor();
+  snapshot_.cursor = cursor_of(recipe_, step_);
   last_save_ = now_seconds();
   return {};
 }
-
-namespace {
-
-formats::CheckpointContent content_of(const formats::TrainingState& state, const Recipe& recipe,
-                                      const model::Model& model, const data::Tokenizer& tokenizer,
-                                      const data::Manifest& manifest, json record,
-                                      const fs::path& run) {
-  formats::CheckpointContent content;
-  content.state = &state;
-  content.config = model.config();
-  content.generation_config = {{"do_sample", true}, {"temperature", 0.8}, {"top_p", 0.95}};
-  if (const int32_t end = tokenizer.end_of_document(); end >= 0) {
-    content.config["bos_token_id"] = end;
-    content.config["eos_token_id"] = end;
-    content.generation_config["bos_token_id"] = end;
-    content.generation_config["eos_token_id"] = end;
-  }
-  content.dtype =
-      recipe.train.precision == "bf16" ? formats::StoredType::kBf16 : formats::StoredType::kF32;
-  content.model_card = model_card(recipe, model, manifest, record);
-  content.record = std::move(record);
-  content.tokenizer_directory = run;
-  return content;
-}
-
-}  // namespace
 
 Status Run::checkpoint() {
   ValidationReport report;
@@ -316,25 +366,34 @@ Status Run::checkpoint() {
   }
   report.samples = samples();
   NAITE_TRY(log_validation(report));
-  NAITE_TRY(snapshot());
   const fs::path path = directory_.checkpoint(report.step, report.tokens);
   report.checkpoint = path.filename().string();
-  writer_.start(
-      path,
-      content_of(snapshot_, recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
-      [this] { return directory_.remove_autosaves_except(-1); });
+  NAITE_TRY(store(Kind::kCheckpoint, path));
   observer_.validated(report);
   return {};
 }
 
-Status Run::autosave() {
+// Writes the state in the background, in step with the log: steps before the state that they lead
+// to, the state's entry when it is there.
+Status Run::store(Kind kind, const fs::path& path) {
   NAITE_TRY(snapshot());
+  if (kind == Kind::kAutosave) kill_point("autosave");
+  if (kind == Kind::kAudit) NAITE_TRY(make_directories(directory_.audits()));
+  formats::CheckpointContent content = content_of(recipe_, *model_, *tokenizer_, directory_.path());
+  content.state = &snapshot_;
+  content.record = record();
+  content.model_card = model_card(recipe_, *model_, manifest_, content.record);
   const int64_t step = step_;
-  kill_point("autosave");
-  writer_.start(
-      directory_.autosave(step),
-      content_of(snapshot_, recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
-      [this, step] { return directory_.remove_autosaves_except(step); });
+  if (log_ && kind == Kind::kCheckpoint)
+    content.finish = [this, step, name = path.filename().string()](const fs::path& directory) {
+      return log_->sign_checkpoint(directory, name, step);
+    };
+  writer_.start([this, kind, path, step, content = std::move(content)]() -> Status {
+    if (log_) NAITE_TRY(log_->flush(step));
+    NAITE_TRY(formats::write_checkpoint(path, content));
+    if (log_ && kind != Kind::kAutosave) NAITE_TRY(log_->stored(stored_state(step, path)));
+    return directory_.remove_autosaves_except(kind == Kind::kAutosave ? step : -1);
+  });
   return {};
 }
 

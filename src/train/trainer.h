@@ -45,6 +45,8 @@ struct TrainRequest {
   EngineOptions engine;
   int64_t stop_after_step = -1;  // stop cleanly after so many steps in all; -1: run to the end
   double peak_flops = 0;         // for mfu
+  std::filesystem::path keys;    // the publisher's directory of keys; empty: none
+  std::string beacon_value;      // hexadecimal; for recipes with seed = "beacon"
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
 };
 
