@@ -91,6 +91,8 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       eval_(eval_tape_.tape, parameters_) {
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
+  for (const tape::ParameterSpec& spec : parameters_.specs())
+    trained_.push_back(recipe.trains(spec.name));
   m_ = Slab(kernels, bytes);
   v_ = Slab(kernels, bytes);
   const auto tokens = static_cast<size_t>(recipe.train.batch_tokens);
@@ -122,7 +124,7 @@ double Engine::fill_and_scale(const data::Loader& loader, int64_t step) {
   for (int64_t i = 0; i < recipe_.num_micro_batches(); ++i) {
     const auto at = static_cast<size_t>(i * tokens), count = static_cast<size_t>(tokens);
     loader.fill(
-        step, i * rows, rows,
+        step - recipe_.first_step, i * rows, rows,
         {std::span(tokens_).subspan(at, count), std::span(targets_).subspan(at, count),
          std::span(positions_).subspan(at, count), std::span(spans_).subspan(2 * at, 2 * count)});
   }
@@ -194,6 +196,7 @@ Engine::Slab Engine::sum_ranks() {
 
 double Engine::grad_norm(const Slab& slab) {
   const double squares = kernels::tree_sum<float>(0, parameters_.size(), [&](int64_t p) {
+    if (!trained_[p]) return 0.0f;
     return kernels_.sum_squares(parameters_.layout().view(slab, static_cast<int>(p)));
   });
   return std::sqrt(squares);
@@ -225,6 +228,7 @@ void Engine::update(int64_t step, double grad_norm) {
   a.learning_rate = static_cast<float>(rate);
   const tape::SlabLayout& layout = parameters_.layout();
   for (int p = 0; p < parameters_.size(); ++p) {
+    if (!trained_[p]) continue;
     // Norm weights and biases are not pulled towards zero.
     const bool decays = parameters_.specs()[p].role != tape::Role::kVector;
     a.decay = decays ? static_cast<float>(1 - rate * o.weight_decay) : 1.0f;
@@ -307,6 +311,21 @@ void Engine::load(const formats::TrainingState& state) {
   copy_in(state.moments[0].values, m_);
   copy_in(state.moments[1].values, v_);
   parameters_.prepare_all();
+}
+
+Status Engine::check_shapes(const formats::TrainingState& state, const std::string& name) const {
+  const std::vector<tape::ParameterSpec>& own = parameters_.specs();
+  for (size_t p = 0; p < std::max(own.size(), state.specs.size()); ++p) {
+    const bool both = p < own.size() && p < state.specs.size();
+    if (both && own[p].name == state.specs[p].name && own[p].rows == state.specs[p].rows &&
+        own[p].cols == state.specs[p].cols)
+      continue;
+    return fail(
+        "{}: the tensor {} is not that of the stage before; [model] may change positions, "
+        "not shapes",
+        name, p < own.size() ? own[p].name : state.specs[p].name);
+  }
+  return {};
 }
 
 int64_t Engine::bytes() const {
