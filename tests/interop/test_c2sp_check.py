@@ -221,7 +221,8 @@ def test_official_keys_and_note():
     "Peter Neumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
     "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10T",
     "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy1w==",
-    "PeterNeumann+C74F20A3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"])
+    "PeterNeumann+C74F20A3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+    Signer(ORIGIN, 6).vkey])
 def test_malformed_keys(vkey):
     with pytest.raises(check.Finding, match="vkey"):
         check.parse_vkey(vkey)
@@ -368,6 +369,9 @@ MUTATIONS = {
                          "not base64"),
     "proof checkpoint": (change(PROOF, lambda d: d.replace(b"\n600\n", b"\n601\n")),
                          "checkpoint: bad signature"),
+    "proof alone": (change(PROOF, lambda d: d.partition(b"\n\n")[0]), "no blank line before"),
+    "proof hash short": (change(PROOF, lambda d: d.replace(proof_step(0), b"QQ==\n")),
+                         "a hash is not 32 bytes"),
     "proof unsigned": (change(PROOF, lambda d: d.partition(b"\n\n")[0] + b"\n\n"), "no text"),
     "proof of a larger tree": (lambda folder: (folder / PROOF).write_text(
         proof_of(400, entries_of(SIZE + 1))), "larger tree"),
@@ -453,5 +457,10 @@ def test_the_command(good_log):
     done = subprocess.run(command + ["--witness", Signer("w2.example", 4).vkey],
                           capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "checkpoint: no cosignature of w2.example\n")
-    wrong = command[:-1] + [COSIGNER.vkey]
-    assert subprocess.run(wrong, capture_output=True).returncode == 1
+
+
+def test_keys_have_their_places(good_log, capsys):
+    assert check.main([str(good_log), "--vkey", COSIGNER.vkey]) == 1
+    assert "--vkey: not a log's key" in capsys.readouterr().out
+    assert check.main([str(good_log), "--vkey", LOG.vkey, "--witness", LOG.vkey]) == 1
+    assert "--witness: not a witness's key" in capsys.readouterr().out
