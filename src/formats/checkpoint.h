@@ -15,6 +15,7 @@
 // renamed.
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -54,6 +55,10 @@ Status write_checkpoint(const std::filesystem::path& directory, const Checkpoint
 // Reads the state back after checking every file against record.json. The first damaged file is
 // named. `state.specs` must be filled in and match; the rest is filled here.
 Status read_checkpoint(const std::filesystem::path& directory, TrainingState& state);
+
+// The files that a record.json lists, with their SHA-256. A path out of the directory is refused.
+Result<std::map<std::string, std::string>> record_files(const nlohmann::json& record,
+                                                        const std::string& name);
 
 // SHA-256 over the model's tensors: name, type, shape and bytes, ascending by name. Any Hugging
 // Face directory.

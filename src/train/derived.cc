@@ -7,35 +7,38 @@ namespace naite::train {
 
 using nlohmann::json;
 
-Result<Commitment> commitment_of(const Recipe& recipe, const model::Model& model,
-                                 const data::Manifest& manifest,
-                                 const std::filesystem::path& run_directory) {
+Result<Commitment> commitment_of(const Curriculum& curriculum, const data::Manifest& manifest,
+                                 const json& branch, const std::filesystem::path& run_directory) {
   Commitment out;
-  out.name = recipe.name;
+  out.name = curriculum.first().name;
   NAITE_ASSIGN(out.data_digest, data_digest(manifest));
   NAITE_ASSIGN(out.manifest_sha256, sha256_file(run_directory / "data" / "manifest.json"));
-  out.training = recipe.training(model, out.data_digest);
+  NAITE_ASSIGN(out.training, curriculum.training(manifest.vocab_size, out.data_digest));
   NAITE_ASSIGN(const std::string training, ledger::canonical_json(out.training));
   out.training_digest = sha256_hex(training);
-  out.arithmetic = recipe.arithmetic;
-  out.architecture = model.config().value("model_type", "");
-  out.parameters = model::count_parameters(model);
-  out.steps = recipe.total_steps();
-  out.tokens = out.steps * recipe.train.batch_tokens;
+  out.arithmetic = curriculum.first().arithmetic;
+  NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
+               curriculum.first().make_model(manifest.vocab_size));
+  out.architecture = model->config().value("model_type", "");
+  out.parameters = model::count_parameters(*model);
+  out.steps = curriculum.total_steps();
+  out.tokens = curriculum.total_tokens();
   out.tokenizer_sha256 = manifest.tokenizer_sha256;
-  const json checkpoint = recipe.resolved()["checkpoint"];
-  out.checkpoint_every = checkpoint["every"];
-  out.audit_every = checkpoint.value("audit_every", "");
+  out.plan = curriculum.plan();
+  for (const char* key : {"step", "state_digest", "recipe_digest"})
+    if (branch.is_object()) out.branch[key] = branch.value(key, json());
+  out.version = kVersion;
+  out.source_commit = source_commit();
   return out;
 }
 
-json cursor_of(const Recipe& recipe, int64_t step) {
+json cursor_of(const Curriculum& curriculum, int64_t step) {
   return {{"format", 1},
           {"step", step},
-          {"tokens", step * recipe.train.batch_tokens},
-          {"seed", recipe.seed},
-          {"arithmetic", recipe.arithmetic},
-          {"recipe_digest", recipe.digest()}};
+          {"tokens", curriculum.stage_of(step).tokens_at(step)},
+          {"seed", curriculum.first().seed},
+          {"arithmetic", curriculum.first().arithmetic},
+          {"recipe_digest", curriculum.digest()}};
 }
 
 formats::CheckpointContent content_of(const Recipe& recipe, const model::Model& model,

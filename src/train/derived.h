@@ -15,14 +15,14 @@
 
 namespace naite::train {
 
-// The commitment but for what the log itself adds (origin, keys, nonce, time) and the program's
-// version. Reads data/manifest.json of the run for its digest.
-Result<Commitment> commitment_of(const Recipe& recipe, const model::Model& model,
-                                 const data::Manifest& manifest,
+// The commitment but for what the log itself adds (origin, keys, nonce, time). `branch` is null or
+// branch.json's value. Reads data/manifest.json of the run for its digest.
+Result<Commitment> commitment_of(const Curriculum& curriculum, const data::Manifest& manifest,
+                                 const nlohmann::json& branch,
                                  const std::filesystem::path& run_directory);
 
 // state/cursor.json after `step` steps.
-nlohmann::json cursor_of(const Recipe& recipe, int64_t step);
+nlohmann::json cursor_of(const Curriculum& curriculum, int64_t step);
 
 // A checkpoint's directory but for the state, the record and the model card.
 formats::CheckpointContent content_of(const Recipe& recipe, const model::Model& model,

@@ -59,7 +59,7 @@ void HostBatch::fill(const Recipe& recipe, const data::Loader& loader, int64_t s
     const auto at = static_cast<size_t>(i * micro_tokens),
                count = static_cast<size_t>(micro_tokens);
     loader.fill(
-        step, i * rows, rows,
+        step - recipe.first_step, i * rows, rows,
         {std::span(tokens).subspan(at, count), std::span(targets).subspan(at, count),
          std::span(positions).subspan(at, count), std::span(spans).subspan(2 * at, 2 * count)});
   }
@@ -118,6 +118,8 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       batch_(recipe) {
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
+  for (const tape::ParameterSpec& spec : parameters_.specs())
+    trained_.push_back(recipe.trains(spec.name));
   m_ = Slab(kernels, bytes);
   v_ = Slab(kernels, bytes);
   token_losses_.resize(static_cast<size_t>(recipe.train.micro_batch_tokens));
@@ -208,6 +210,7 @@ Engine::Slab Engine::sum_ranks() {
 
 double Engine::grad_norm(const Slab& slab) {
   const double squares = kernels::tree_sum<float>(0, parameters_.size(), [&](int64_t p) {
+    if (!trained_[p]) return 0.0f;
     return kernels_.sum_squares(parameters_.layout().view(slab, static_cast<int>(p)));
   });
   return std::sqrt(squares);
@@ -240,6 +243,7 @@ void Engine::update(int64_t step, double grad_norm) {
   a.learning_rate = static_cast<float>(rate);
   const tape::SlabLayout& layout = parameters_.layout();
   for (int p = 0; p < parameters_.size(); ++p) {
+    if (!trained_[p]) continue;
     // Norm weights and biases are not pulled towards zero.
     const bool decays = parameters_.specs()[p].role != tape::Role::kVector;
     a.decay = decays ? static_cast<float>(1 - rate * o.weight_decay) : 1.0f;
@@ -322,6 +326,21 @@ void Engine::load(const formats::TrainingState& state) {
   copy_in(state.moments[0].values, m_);
   copy_in(state.moments[1].values, v_);
   parameters_.prepare_all();
+}
+
+Status Engine::check_shapes(const formats::TrainingState& state, const std::string& name) const {
+  const std::vector<tape::ParameterSpec>& own = parameters_.specs();
+  for (size_t p = 0; p < std::max(own.size(), state.specs.size()); ++p) {
+    const bool both = p < own.size() && p < state.specs.size();
+    if (both && own[p].name == state.specs[p].name && own[p].rows == state.specs[p].rows &&
+        own[p].cols == state.specs[p].cols)
+      continue;
+    return fail(
+        "{}: the tensor {} is not that of the stage before; [model] may change positions, "
+        "not shapes",
+        name, p < own.size() ? own[p].name : state.specs[p].name);
+  }
+  return {};
 }
 
 int64_t Engine::bytes() const {

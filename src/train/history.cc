@@ -70,8 +70,8 @@ json Commitment::to_json() const {
           {"tokenizer_sha256", tokenizer_sha256},
           {"data_digest", data_digest},
           {"manifest_sha256", manifest_sha256},
-          {"checkpoint_every", checkpoint_every},
-          {"audit_every", audit_every},
+          {"plan", plan},
+          {"branch", branch},
           {"version", version},
           {"source_commit", source_commit}};
 }
@@ -97,8 +97,15 @@ Result<Commitment> Commitment::from_json(const json& value, const std::string& w
   out.tokenizer_sha256 = digest_text(table, "tokenizer_sha256");
   out.data_digest = digest_text(table, "data_digest");
   out.manifest_sha256 = digest_text(table, "manifest_sha256");
-  out.checkpoint_every = table.string("checkpoint_every");
-  out.audit_every = table.string("audit_every");
+  if (const json* plan = table.raw("plan")) out.plan = *plan;
+  if (const json* branch = table.raw("branch")) out.branch = *branch;
+  if (!out.branch.is_null()) {
+    Table from = table.table("branch");
+    from.integer("step", std::nullopt, 0, out.steps);
+    digest_text(from, "state_digest");
+    from.string("recipe_digest");
+    table.adopt(from.finish());
+  }
   out.version = table.string("version");
   out.source_commit = table.string("source_commit");
   NAITE_TRY(table.finish());
@@ -179,7 +186,7 @@ Status RunHistory::read_initial(Table& table) {
 }
 
 Status RunHistory::read_steps(Table& table) {
-  const auto next = static_cast<int64_t>(steps.size()) + 1;
+  const int64_t next = last_step() + 1;
   table.integer("first", std::nullopt, next, next);
   const json* list = table.raw("steps");
   if (list == nullptr || !list->is_array() || list->empty()) {
@@ -197,7 +204,7 @@ Status RunHistory::read_steps(Table& table) {
     }
     steps.push_back({*loss, *grad_norm, *batch});
   }
-  if (static_cast<int64_t>(steps.size()) > commitment.steps)
+  if (last_step() > commitment.steps)
     table.reject("steps",
                  fmt::format("no more than the {} steps of the commitment", commitment.steps));
   return table.finish();
@@ -206,8 +213,8 @@ Status RunHistory::read_steps(Table& table) {
 Status RunHistory::read_stored(Table& table, bool checkpoint) {
   StoredState out;
   out.checkpoint = checkpoint;
-  const int64_t first = stored.empty() ? 0 : stored.back().step;
-  out.step = table.integer("step", std::nullopt, first, static_cast<int64_t>(steps.size()));
+  const int64_t first = stored.empty() ? commitment.first_step() : stored.back().step;
+  out.step = table.integer("step", std::nullopt, first, last_step());
   out.first_token = table.integer("first_token", std::nullopt, 0, kMax);
   out.end_token = table.integer("end_token", std::nullopt, out.first_token, kMax);
   out.directory = table.string("directory");
@@ -228,7 +235,7 @@ Status RunHistory::read_stored(Table& table, bool checkpoint) {
 }
 
 Status RunHistory::read_end(Table& table, bool was_abandoned) {
-  const auto last = static_cast<int64_t>(steps.size());
+  const int64_t last = last_step();
   end_step = table.integer("step", std::nullopt, last, last);
   table.integer("time", std::nullopt, 0, kMax);
   if (was_abandoned)
@@ -237,6 +244,20 @@ Status RunHistory::read_end(Table& table, bool was_abandoned) {
     end_state = digest_text(table, "state");
   (was_abandoned ? abandoned : ended) = true;
   return table.finish();
+}
+
+int64_t Commitment::first_step() const {
+  return branch.is_object() ? branch.value("step", int64_t{0}) : 0;
+}
+
+int64_t RunHistory::last_step() const {
+  return commitment.first_step() + static_cast<int64_t>(steps.size());
+}
+
+const StepDigest& RunHistory::step(int64_t step) const {
+  const int64_t index = step - commitment.first_step() - 1;
+  NAITE_CHECK(index >= 0 && step <= last_step(), "step {} of {}", step, last_step());
+  return steps[static_cast<size_t>(index)];
 }
 
 const StoredState* RunHistory::find(int64_t step) const {
@@ -249,15 +270,15 @@ Commitment RunHistory::amended() const {
   Commitment out = commitment;
   const std::pair<const char*, std::string*> keys[] = {{"name", &out.name},
                                                        {"manifest_sha256", &out.manifest_sha256},
-                                                       {"checkpoint_every", &out.checkpoint_every},
-                                                       {"audit_every", &out.audit_every},
                                                        {"version", &out.version},
                                                        {"source_commit", &out.source_commit}};
-  for (const json& amendment : amendments)
+  for (const json& amendment : amendments) {
     for (const auto& [key, target] : keys) {
       const json value = amendment["changes"].value(key, json());
       if (value.is_string()) *target = value.get<std::string>();
     }
+    if (amendment["changes"].contains("plan")) out.plan = amendment["changes"]["plan"];
+  }
   return out;
 }
 

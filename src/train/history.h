@@ -32,14 +32,18 @@ struct Commitment {
   std::string nonce;            // makes two runs of one recipe two runs
   int64_t time = 0;             // the trainer's clock, seconds since 1970
   std::string name;             // of the run
-  nlohmann::json training;      // Recipe::training()
+  nlohmann::json training;      // Curriculum::training()
   std::string training_digest;  // SHA-256 over its canonical JSON
   std::string arithmetic, architecture;
   int64_t parameters = 0, steps = 0, tokens = 0;
   std::string tokenizer_sha256, data_digest, manifest_sha256;
-  std::string checkpoint_every, audit_every;
+  nlohmann::json plan;  // Curriculum::plan()
+  // A run that goes on from a state of another one: {"step", "state_digest", "recipe_digest"}; null
+  // for a run from random weights.
+  nlohmann::json branch;
   std::string version, source_commit;
 
+  int64_t first_step() const;  // steps that were done before this run began
   nlohmann::json to_json() const;
   static Result<Commitment> from_json(const nlohmann::json& value, const std::string& where);
 };
@@ -65,7 +69,7 @@ struct RunHistory {
   std::optional<SeedEntry> seed;
   std::map<std::string, std::string> initial;  // SHA-256 of each initial tensor's values
   bool initial_complete = false;
-  std::vector<StepDigest> steps;    // step i + 1
+  std::vector<StepDigest> steps;    // from number commitment.first_step() + 1 on
   std::vector<StoredState> stored;  // by step, ascending; of one step, the last one counts
   std::vector<nlohmann::json> amendments;
   bool ended = false, abandoned = false;
@@ -75,6 +79,10 @@ struct RunHistory {
   // An empty history if there are no entries.
   static Result<RunHistory> parse(const std::vector<std::string>& entries);
 
+  // Steps of the run that are done; those before a branch count.
+  int64_t last_step() const;
+  // What step number `step` left, first_step() < step <= last_step().
+  const StepDigest& step(int64_t step) const;
   // The newest entry about that step's state; nullptr if there is none.
   const StoredState* find(int64_t step) const;
   // The commitment with what amendments changed.

@@ -5,7 +5,7 @@ namespace naite::train {
 
 std::string model_card(const Recipe& recipe, const model::Model& model,
                        const data::Manifest& manifest, const nlohmann::json& record) {
-  const auto step = record["step"].get<int64_t>(), total = recipe.total_steps();
+  const auto step = record["step"].get<int64_t>(), total = record["total_steps"].get<int64_t>();
   std::string text = fmt::format(
       "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n# {}\n\n"
       "Trained from random weights by Naite, with {} parameters.\n"

@@ -118,7 +118,7 @@ Result<std::unique_ptr<RunLog>> RunLog::open(const RunDirectory& directory, cons
   if (!signer.name().starts_with(fmt::format("{}/", kNobody))) log->keys_ = std::move(loaded);
   log->keys_directory_ = keys;
   log->stored_ = log->history_.stored;
-  log->logged_steps_ = static_cast<int64_t>(log->history_.steps.size());
+  log->logged_steps_ = log->history_.last_step();
   log->ended_ = log->history_.ended;
   if (log->history_.abandoned)
     return fail("the log of {} says that this run was abandoned: begin another one",
@@ -132,13 +132,12 @@ Status RunLog::commit(Commitment commitment, int64_t step) {
   commitment.model_key = keys_ ? keys_->model.public_pem() : "";
   commitment.nonce = ledger::random_hex(16);
   commitment.time = now();
-  commitment.version = kVersion;
-  commitment.source_commit = source_commit();
   if (!history_.commitment_entry.empty()) {
     NAITE_TRY(compare(commitment, step));
   } else {
     NAITE_ASSIGN(history_.commitment_entry, ledger::canonical_json(commitment.to_json()));
     history_.commitment = commitment;
+    logged_steps_ = commitment.first_step();
     NAITE_TRY(writer_.append({history_.commitment_entry}));
   }
   return list_run({{"type", "run"},
@@ -152,9 +151,8 @@ Status RunLog::compare(const Commitment& commitment, int64_t step) {
   json changes = json::object();
   for (const auto& [key, value] : after.items()) {
     if (key == "nonce" || key == "time" || before[key] == value) continue;
-    const bool may_change = key == "name" || key == "manifest_sha256" ||
-                            key == "checkpoint_every" || key == "audit_every" || key == "version" ||
-                            key == "source_commit";
+    const bool may_change = key == "name" || key == "manifest_sha256" || key == "plan" ||
+                            key == "version" || key == "source_commit";
     if (!may_change)
       return fail("the log of {} commits to another `{}`: {} instead of {}; choose another --run",
                   directory_.path().string(), key, before[key].dump(), value.dump());
@@ -201,9 +199,8 @@ Status RunLog::initial(const std::map<std::string, std::string>& tensors) {
 
 Status RunLog::step(int64_t step, const StepDigest& digest) {
   const std::lock_guard lock(mutex_);
-  const auto known = static_cast<int64_t>(history_.steps.size());
-  if (step <= known) {
-    if (history_.steps[static_cast<size_t>(step - 1)] == digest) return {};
+  if (step <= history_.last_step()) {
+    if (history_.step(step) == digest) return {};
     return fail(
         "step {} gives other bits than the log of {} has from before the restart: this machine or "
         "the directory is faulty; nothing of this step was kept",

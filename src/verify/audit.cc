@@ -174,31 +174,31 @@ Result<Finding> Audit::publisher() {
 }
 
 Result<Finding> Audit::recipe() {
-  for (const char* file : {"recipe.toml", "tokenizer.json", "data/manifest.json"})
+  for (const char* file :
+       {"recipe.toml", "tokenizer.json", "tokenizer_config.json", "data/manifest.json"})
     NAITE_TRY(plain_text_file(request_.run / file));
-  NAITE_ASSIGN(const train::Recipe written, train::load_recipe(run_.recipe(), {}));
+  NAITE_ASSIGN(curriculum_, train::load_recipe(run_.recipe(), {}));
   const train::Commitment amended = history_.amended();
-  json resolved = written.resolved();
-  resolved["checkpoint"]["every"] = amended.checkpoint_every;
-  resolved["checkpoint"].erase("audit_every");
-  if (!amended.audit_every.empty()) resolved["checkpoint"]["audit_every"] = amended.audit_every;
-  NAITE_ASSIGN(recipe_, train::parse_recipe(resolved, run_.recipe().string()));
-  recipe_.seed = history_.seed->beacon ? history_.seed->seed : recipe_.seed;
-  if (recipe_.total_steps() > kStepsMax || recipe_.train.batch_tokens > kBatchTokensMax)
-    return fail("{} steps of {} tokens are more than this program verifies", recipe_.total_steps(),
-                recipe_.train.batch_tokens);
+  NAITE_TRY(adopt_plan(amended.plan));
+  for (train::Recipe& stage : curriculum_.stages)
+    if (history_.seed->beacon) stage.seed = history_.seed->seed;
+  for (const train::Recipe& stage : curriculum_.stages)
+    if (curriculum_.total_steps() > kStepsMax || stage.train.batch_tokens > kBatchTokensMax)
+      return fail("{} steps of {} tokens are more than this program verifies",
+                  curriculum_.total_steps(), stage.train.batch_tokens);
   NAITE_ASSIGN(manifest_, data::Manifest::load(request_.run));
   NAITE_ASSIGN(const std::string tokenizer, sha256_file(request_.run / "tokenizer.json"));
   NAITE_TRY(same("tokenizer.json", amended.tokenizer_sha256, tokenizer));
   NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(request_.run));
-  NAITE_TRY(plain_text_file(request_.run / "tokenizer_config.json"));
   NAITE_ASSIGN(const std::string tokenizer_config,
                read_file(request_.run / "tokenizer_config.json"));
   if (tokenizer_config != tokenizer_->config_to_json())
     return fail("tokenizer_config.json is not that of the tokenizer");
-  NAITE_ASSIGN(model_, recipe_.make_model(tokenizer_->vocab_size()));
+  if (manifest_.vocab_size != tokenizer_->vocab_size())
+    return fail("the manifest speaks of {} tokens, the tokenizer has {}", manifest_.vocab_size,
+                tokenizer_->vocab_size());
   NAITE_ASSIGN(const train::Commitment found,
-               train::commitment_of(recipe_, *model_, manifest_, request_.run));
+               train::commitment_of(curriculum_, manifest_, amended.branch, request_.run));
   NAITE_TRY(same("arithmetic", amended.arithmetic, found.arithmetic));
   NAITE_TRY(same("data digest", amended.data_digest, found.data_digest));
   NAITE_TRY(same("data/manifest.json", amended.manifest_sha256, found.manifest_sha256));
@@ -219,19 +219,32 @@ Result<Finding> Audit::recipe() {
                              found.architecture, found.parameters, found.steps, found.tokens)};
 }
 
+// recipe.toml may have an older plan of checkpoints than the log.
+Status Audit::adopt_plan(const json& plan) {
+  if (!plan.is_array() || plan.size() != curriculum_.stages.size())
+    return fail("the log's plan has not one entry for each stage");
+  json resolved = curriculum_.resolved();
+  json& stages = resolved.contains("stage") ? resolved["stage"] : resolved;
+  for (size_t i = 0; i < plan.size(); ++i)
+    (stages.is_array() ? stages[i] : stages)["checkpoint"] = plan[i];
+  NAITE_ASSIGN(curriculum_, train::parse_recipe(resolved, run_.recipe().string()));
+  return {};
+}
+
 Result<Finding> Audit::seed() const {
   const train::SeedEntry& entry = *history_.seed;
-  if (entry.beacon != !recipe_.beacon.empty())
+  const train::Recipe& recipe = curriculum_.first();
+  if (entry.beacon != !recipe.beacon.empty())
     return fail("the recipe and the log say different things about the origin of the seed");
   if (!entry.beacon) {
-    if (entry.seed != recipe_.seed)
-      return fail("the seed of the log is {}, of the recipe {}", entry.seed, recipe_.seed);
+    if (entry.seed != recipe.seed)
+      return fail("the seed of the log is {}, of the recipe {}", entry.seed, recipe.seed);
     return Finding{fmt::format("{}, chosen by the trainer", entry.seed)};
   }
   if (entry.seed != train::beacon_seed(history_.commitment_entry, *ledger::from_hex(entry.value)))
     return fail("the seed does not follow from the commitment and the beacon's value");
   return Finding{fmt::format("from the commitment and the value {} of {}; look that value up",
-                             entry.value, recipe_.beacon)};
+                             entry.value, recipe.beacon)};
 }
 
 // Ids that no model has would make it read elsewhere; starts tell where documents begin.
@@ -264,9 +277,6 @@ Status Audit::tokens_of(const data::ManifestSplit& split) const {
 }
 
 Result<Finding> Audit::data() {
-  if (manifest_.vocab_size != tokenizer_->vocab_size())
-    return fail("the manifest speaks of {} tokens, the tokenizer has {}", manifest_.vocab_size,
-                tokenizer_->vocab_size());
   progress("checking shards", 0, 0);
   NAITE_TRY(data::check_shards(request_.run / "data", manifest_, pool_));
   int64_t tokens = 0;
@@ -276,25 +286,27 @@ Result<Finding> Audit::data() {
       if (!status) return fail("source {}: {}", source.name, status.error().message);
       tokens += split->tokens;
     }
-  NAITE_ASSIGN(data::Loader loader,
-               data::Loader::open({request_.run, recipe_.data, static_cast<uint64_t>(recipe_.seed),
-                                   recipe_.rows_per_step(), recipe_.total_steps()}));
-  loader_.emplace(std::move(loader));
+  NAITE_TRY(enter(curriculum_.first()));
   return Finding{fmt::format("tokenizer and every shard as committed to, {} tokens", tokens)};
 }
 
 // What every step has read, made again from the shards.
-Result<Finding> Audit::batches() const {
-  train::HostBatch batch(recipe_);
-  const auto count = static_cast<int64_t>(history_.steps.size());
-  for (int64_t step = 0; step < count && !stopped(); ++step) {
-    if (step % 64 == 0) progress("checking batches", step, count);
-    batch.fill(recipe_, *loader_, step);
-    if (batch.digest() != history_.steps[static_cast<size_t>(step)].batch)
-      return fail("step {} read other data than the recipe says", step + 1);
+Result<Finding> Audit::batches() {
+  const int64_t first = history_.commitment.first_step(), last = history_.last_step();
+  for (const train::Recipe& stage : curriculum_.stages) {
+    if (stage.end_step() <= first || stage.first_step >= last) continue;
+    NAITE_TRY(enter(stage));
+    train::HostBatch batch(stage);
+    for (int64_t step = std::max(first, stage.first_step);
+         step < std::min(last, stage.end_step()) && !stopped(); ++step) {
+      if (step % 64 == 0) progress("checking batches", step, last);
+      batch.fill(stage, *loader_, step);
+      if (batch.digest() != history_.step(step + 1).batch)
+        return fail("step {} read other data than the recipe says", step + 1);
+    }
   }
   return Finding{
-      fmt::format("{} steps read what the recipe says, none skipped or repeated", count)};
+      fmt::format("{} steps read what the recipe says, none skipped or repeated", last - first)};
 }
 
 Status Audit::model_signature(const StoredState& state) const {
@@ -317,16 +329,23 @@ Status Audit::model_signature(const StoredState& state) const {
   return {};
 }
 
+// The stage whose last steps led to the state; for the first state of a run, the one it begins.
+const train::Recipe& Audit::stage_that_stored(const StoredState& state) const {
+  const bool first = state.step == history_.commitment.first_step();
+  return curriculum_.stage_of(first ? state.step : state.step - 1);
+}
+
 // Everything in the directory of a stored state against the log, and against what the recipe says
 // must stand there.
-Status Audit::state_files(const StoredState& state) const {
+Status Audit::state_files(const StoredState& state) {
   const fs::path directory = request_.run / state.directory;
   if (!fs::is_directory(directory))
     return fail("{} is in the log and cannot be found", state.directory);
+  const train::Recipe& stage = stage_that_stored(state);
+  const int64_t tokens = stage.tokens_at(state.step);
   const fs::path expected =
-      state.checkpoint ? run_.checkpoint(state.step, state.step * recipe_.train.batch_tokens)
-                       : run_.audit(state.step);
-  if (expected != run_.path() / state.directory)
+      state.checkpoint ? run_.checkpoint(stage.stage, state.step, tokens) : run_.audit(state.step);
+  if (expected != run_.path() / state.directory || state.end_token != tokens)
     return fail("{} is not the name of the state after step {}", state.directory, state.step);
   NAITE_ASSIGN(const ledger::ModelManifest manifest,
                ledger::ModelManifest::of_directory(directory));
@@ -340,37 +359,38 @@ Status Audit::state_files(const StoredState& state) const {
     return fail("{}: weights or training state are not those that the log has", state.directory);
   NAITE_ASSIGN(const std::string cursor_text, read_file(directory / "state/cursor.json"));
   NAITE_ASSIGN(const json cursor, parse_json(cursor_text, state.directory + "/state/cursor.json"));
-  if (cursor != train::cursor_of(recipe_, state.step))
+  if (cursor != train::cursor_of(curriculum_, state.step))
     return fail("{}: the cursor is not that of step {}", state.directory, state.step);
-  formats::CheckpointContent content =
-      train::content_of(recipe_, *model_, *tokenizer_, request_.run);
-  NAITE_TRY(formats::check_model_files(directory, content));
-  if (state.end_token != state.step * recipe_.train.batch_tokens)
-    return fail("{}: its token range is not that of step {}", state.directory, state.step);
-  const json loss = state.metrics.is_object() ? state.metrics.value("loss", json()) : json();
-  const double logged =
-      state.step == 0 ? 0 : std::bit_cast<double>(history_.steps[state.step - 1].loss);
-  if (state.step == 0 ? !loss.is_null() : loss != json(logged))
-    return fail("{}: its loss is not that of step {} in the log", state.directory, state.step);
+  NAITE_TRY(enter(stage));
+  NAITE_TRY(formats::check_model_files(
+      directory, train::content_of(stage, *model_, *tokenizer_, request_.run)));
+  if (state.step > history_.commitment.first_step()) {
+    const json loss = state.metrics.is_object() ? state.metrics.value("loss", json()) : json();
+    if (loss != json(std::bit_cast<double>(history_.step(state.step).loss)))
+      return fail("{}: its loss is not that of step {} in the log", state.directory, state.step);
+  }
   return state.checkpoint ? model_signature(state) : Status();
 }
 
 // Every state that the plan has up to the last step is there, in the order of the plan.
 Status Audit::planned_states() const {
-  const int64_t last = static_cast<int64_t>(history_.steps.size());
-  const int64_t stored = history_.stored.back().step;
-  for (const bool checkpoints : {true, false})
-    for (const int64_t step : checkpoints ? recipe_.checkpoint_steps() : recipe_.audit_steps()) {
-      // The newest state may be on its way; amended plans hold for what comes after them.
-      if (step > last || (step > stored && !history_.ended)) continue;
+  const int64_t first = history_.commitment.first_step(), stored = history_.stored.back().step;
+  for (const train::Recipe& stage : curriculum_.stages) {
+    std::vector<int64_t> planned = stage.checkpoint_steps();
+    for (const int64_t step : stage.audit_steps()) planned.push_back(step);
+    for (const int64_t step : planned) {
+      // The newest state may be on its way; an amended plan holds for what comes after it.
+      if (step < first || step > (history_.ended ? history_.last_step() : stored)) continue;
       if (history_.find(step) == nullptr && history_.amendments.empty())
         return fail("the plan stores a state after step {}, the log has none", step);
     }
+  }
   return {};
 }
 
-Result<Finding> Audit::states() const {
-  if (history_.stored.front().step != 0) return fail("the first state is not that of step 0");
+Result<Finding> Audit::states() {
+  if (history_.stored.front().step != history_.commitment.first_step())
+    return fail("the first state is not that of step {}", history_.commitment.first_step());
   std::map<std::string, const StoredState*> newest;
   for (const StoredState& state : history_.stored) newest[state.directory] = &state;
   int64_t done = 0;
@@ -402,7 +422,7 @@ Result<Finding> Audit::distinct() const {
 }
 
 Result<Finding> Audit::end() const {
-  const auto delivered = static_cast<int64_t>(history_.steps.size());
+  const int64_t delivered = history_.last_step();
   const std::string detail =
       fmt::format("{} of {} planned steps", delivered, history_.commitment.steps);
   if (history_.abandoned) return Finding{"abandoned after " + detail, Outcome::kOpen};
@@ -417,8 +437,8 @@ Result<Finding> Audit::end() const {
 // The tokenizer trained again and all shards packed again from the raw text.
 Result<Finding> Audit::text() const {
   data::PrepareRequest prepare;
-  prepare.tokenizer = recipe_.tokenizer;
-  prepare.data = recipe_.data;
+  prepare.tokenizer = curriculum_.first().tokenizer;
+  prepare.data = curriculum_.first().data;
   if (!prepare.tokenizer.file.empty())
     prepare.tokenizer.file = fs::absolute(request_.run / "tokenizer.json").string();
   for (data::SourceOptions& source : prepare.data.sources) {

@@ -44,19 +44,23 @@ class Audit {
   Result<Finding> signature();
   Result<Finding> publisher();
   Result<Finding> recipe();
+  Status adopt_plan(const nlohmann::json& plan);
   Result<Finding> seed() const;
   Result<Finding> data();
-  Result<Finding> batches() const;
-  Result<Finding> states() const;
+  Result<Finding> batches();
+  Result<Finding> states();
   Result<Finding> distinct() const;
   Result<Finding> end() const;
   Result<Finding> text() const;
   Status tokens_of(const data::ManifestSplit& split) const;
-  Status state_files(const train::StoredState& state) const;
+  const train::Recipe& stage_that_stored(const train::StoredState& state) const;
+  Status state_files(const train::StoredState& state);
   Status model_signature(const train::StoredState& state) const;
   Status planned_states() const;
 
   // replay.cc: what is computed again.
+  Status enter(const train::Recipe& stage);
+  Status enter_to_train(const train::Recipe& stage);
   Result<Finding> memory();
   Result<Finding> initial();
   Result<std::vector<Interval>> intervals() const;
@@ -88,9 +92,11 @@ class Audit {
   ledger::Note note_;
   std::optional<ledger::Verifier> signer_;
   bool unsigned_ = false;
-  train::Recipe recipe_;
+  train::Curriculum curriculum_;
   data::Manifest manifest_;
   std::optional<data::Tokenizer> tokenizer_;
+  // Of one stage at a time.
+  const train::Recipe* stage_ = nullptr;
   std::unique_ptr<model::Model> model_;
   std::optional<data::Loader> loader_;
   std::unique_ptr<train::Engine> engine_;

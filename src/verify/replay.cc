@@ -36,6 +36,26 @@ int64_t draw(int64_t bound) {
 
 }  // namespace
 
+// Model and order of the data of a stage.
+Status Audit::enter(const train::Recipe& stage) {
+  if (stage_ == &stage && loader_) return {};
+  engine_.reset();
+  stage_ = &stage;
+  NAITE_ASSIGN(model_, stage.make_model(tokenizer_->vocab_size()));
+  NAITE_ASSIGN(data::Loader loader,
+               data::Loader::open({request_.run, stage.data, stage.loader_seed(),
+                                   stage.rows_per_step(), stage.total_steps()}));
+  loader_.emplace(std::move(loader));
+  return {};
+}
+
+Status Audit::enter_to_train(const train::Recipe& stage) {
+  NAITE_TRY(enter(stage));
+  if (!engine_)
+    engine_ = std::make_unique<train::Engine>(*model_, kernels_, stage, train::EngineOptions{});
+  return {};
+}
+
 // Before anything of the run's size is allocated. A run may claim to be of any size.
 Result<Finding> Audit::memory() {
   std::error_code code;
@@ -45,19 +65,34 @@ Result<Finding> Audit::memory() {
   if (!code && static_cast<uintmax_t>(parameters) > stored)
     return fail("{} parameters do not fit the {} bytes of the first checkpoint", parameters,
                 stored);
-  const train::MemoryPlan plan = train::plan_memory(*model_, kernels_, recipe_, {});
-  // The plan, two states on the host, and the batch.
-  const int64_t bytes = plan.total() + 24 * parameters + 20 * recipe_.train.batch_tokens;
-  if (bytes > physical_memory())
-    return fail("training it again takes {} bytes of memory, this machine has {}", bytes,
-                physical_memory());
-  return Finding{fmt::format("{} MiB to train it again", bytes >> 20)};
+  int64_t bytes_max = 0;
+  for (const train::Recipe& stage : curriculum_.stages) {
+    NAITE_TRY(enter(stage));
+    // The plan, two states on the host, and the batch.
+    const int64_t bytes = train::plan_memory(*model_, kernels_, stage, {}).total() +
+                          24 * parameters + 20 * stage.train.batch_tokens;
+    if (bytes > physical_memory())
+      return fail("training it again takes {} bytes of memory, this machine has {}", bytes,
+                  physical_memory());
+    bytes_max = std::max(bytes_max, bytes);
+  }
+  return Finding{fmt::format("{} MiB to train it again", bytes_max >> 20)};
 }
 
 Result<Finding> Audit::initial() {
   progress("initial tensors", 0, 0);
-  engine_ = std::make_unique<train::Engine>(*model_, kernels_, recipe_, train::EngineOptions{});
-  engine_->initialise(static_cast<uint64_t>(recipe_.seed), pool_);
+  const train::Recipe& stage = stage_that_stored(history_.stored.front());
+  NAITE_TRY(enter_to_train(stage));
+  engine_->initialise(static_cast<uint64_t>(stage.seed), pool_);
+  engine_->save(initial_);
+  for (formats::TrainingState::Moments& moments : initial_.moments)
+    std::fill(moments.values.begin(), moments.values.end(), 0.0f);
+  initial_.cursor = train::cursor_of(curriculum_, history_.commitment.first_step());
+  const bool from_seed = history_.commitment.branch.is_null();
+  if (!from_seed) {
+    NAITE_TRY(formats::read_checkpoint(request_.run / history_.stored.front().directory, initial_));
+    engine_->load(initial_);
+  }
   const std::map<std::string, std::string> tensors = train::tensor_digests(*engine_, kernels_);
   if (tensors.size() != history_.initial.size())
     return fail("the log has {} initial tensors, the recipe gives {}", history_.initial.size(),
@@ -65,15 +100,16 @@ Result<Finding> Audit::initial() {
   for (const auto& [name, digest] : tensors) {
     const auto logged = history_.initial.find(name);
     if (logged == history_.initial.end() || logged->second != digest)
-      return fail("the initial tensor {} is not what the seed gives", name);
+      return fail("the initial tensor {} is not {}", name,
+                  from_seed ? "what the seed gives" : "that of the first checkpoint");
   }
-  engine_->save(initial_);
-  for (formats::TrainingState::Moments& moments : initial_.moments)
-    std::fill(moments.values.begin(), moments.values.end(), 0.0f);
-  initial_.cursor = train::cursor_of(recipe_, 0);
-  NAITE_ASSIGN(const std::string digest, formats::state_digest(initial_, weights_type(recipe_)));
+  NAITE_ASSIGN(const std::string digest, formats::state_digest(initial_, weights_type(stage)));
   if (digest != history_.stored.front().state)
     return fail("the first checkpoint is not the seed's tensors with optimizer moments of zero");
+  if (!from_seed)
+    return Finding{fmt::format("not from a seed: the run goes on from the state {} of another run",
+                               history_.commitment.branch.value("state_digest", "")),
+                   Outcome::kOpen};
   return Finding{fmt::format("{} tensors and zero moments, all from the seed", tensors.size())};
 }
 
@@ -92,14 +128,14 @@ Result<std::vector<Audit::Interval>> Audit::intervals() const {
 }
 
 Status Audit::load_state(const StoredState& state) {
-  if (state.step == 0) {
+  if (&state == history_.find(history_.commitment.first_step())) {
     state_ = initial_;
     return {};
   }
   state_.specs = initial_.specs;
   state_.moments = initial_.moments;
   NAITE_TRY(formats::read_checkpoint(request_.run / state.directory, state_));
-  NAITE_ASSIGN(const std::string digest, formats::state_digest(state_, weights_type(recipe_)));
+  NAITE_ASSIGN(const std::string digest, formats::state_digest(state_, weights_type(*stage_)));
   if (digest != state.state) return fail("{} is not the state of the log", state.directory);
   return {};
 }
@@ -159,7 +195,7 @@ Result<std::vector<Audit::Interval>> Audit::selected() {
                    [&](size_t a, size_t b) { return change[a] > change[b]; });
   const auto count = static_cast<size_t>(
       std::clamp<int64_t>(selection.sample, 1, static_cast<int64_t>(all.size())));
-  out.push_back({all[0].begin, all[0].end, "first, from the seed"});
+  out.push_back({all[0].begin, all[0].end, "first"});
   const size_t largest = std::min(count / 2, count - 1);
   for (size_t i = 0; i < largest; ++i)
     out.push_back({all[order[i]].begin, all[order[i]].end, "large change"});
@@ -194,6 +230,12 @@ Status Audit::metrics(const StoredState& state) {
 }
 
 Status Audit::replay(const Interval& interval) {
+  // States are stored where stages end, so an interval lies in one.
+  const train::Recipe& stage = curriculum_.stage_of(interval.begin->step);
+  if (interval.end->step > stage.end_step())
+    return fail("steps {} to {} pass from one stage to another without a state between",
+                interval.begin->step + 1, interval.end->step);
+  NAITE_TRY(enter_to_train(stage));
   NAITE_TRY(load_state(*interval.begin));
   engine_->load(state_);
   const int64_t first = interval.begin->step, last = interval.end->step;
@@ -201,14 +243,14 @@ Status Audit::replay(const Interval& interval) {
     if (stopped()) return fail("interrupted");
     progress("replaying", step - first, last - first);
     const train::StepResult result = engine_->gradient(*loader_, step);
-    if (StepDigest::of(result) != history_.steps[static_cast<size_t>(step)])
+    if (StepDigest::of(result) != history_.step(step + 1))
       return fail("step {} gives other bits than the log has: loss {:.9g}, gradient norm {:.9g}",
                   step + 1, result.loss, result.grad_norm);
     engine_->update(step, result.grad_norm);
   }
   engine_->save(state_);
-  state_.cursor = train::cursor_of(recipe_, last);
-  NAITE_ASSIGN(const std::string digest, formats::state_digest(state_, weights_type(recipe_)));
+  state_.cursor = train::cursor_of(curriculum_, last);
+  NAITE_ASSIGN(const std::string digest, formats::state_digest(state_, weights_type(stage)));
   if (digest != interval.end->state)
     return fail("steps {} to {} do not lead to the state that the log has after them", first + 1,
                 last);

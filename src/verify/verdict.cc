@@ -25,8 +25,16 @@ Verdict Audit::weights_verdict() const {
   if (const Check* failure = first_failure(report_))
     return {"weights", "contradicted", fmt::format("{}: {}", failure->name, failure->detail)};
   const auto replayed = static_cast<int64_t>(report_.replays.size());
-  const bool first = std::any_of(report_.replays.begin(), report_.replays.end(),
-                                 [](const Replay& replay) { return replay.first_step == 0; });
+  const int64_t first_step = history_.commitment.first_step();
+  if (!history_.commitment.branch.is_null())
+    return {"weights", "derived from another run",
+            fmt::format("they go on from the state {} of another run, which must be verified "
+                        "itself; {} of {} intervals replayed",
+                        history_.commitment.branch.value("state_digest", ""), replayed,
+                        report_.num_intervals)};
+  const bool first =
+      std::any_of(report_.replays.begin(), report_.replays.end(),
+                  [&](const Replay& replay) { return replay.first_step == first_step; });
   if (replayed == 0)
     return {"weights", "from scratch as claimed, nothing replayed",
             "the first checkpoint is what the seed gives; ask for --sample or --all"};
@@ -42,10 +50,10 @@ Verdict Audit::weights_verdict() const {
 
 Verdict Audit::tokenizer_verdict() const {
   if (!held(report_, "recipe")) return {"tokenizer", "contradicted", "the recipe does not hold"};
-  if (!recipe_.tokenizer.file.empty())
+  if (!curriculum_.first().tokenizer.file.empty())
     return {"tokenizer", "derived from a given file",
             "the recipe names a finished tokenizer; where that comes from is not declared"};
-  if (recipe_.tokenizer.vocab_size == 256)
+  if (curriculum_.first().tokenizer.vocab_size == 256)
     return {"tokenizer", "from scratch", "plain bytes: nothing is learnt"};
   if (held(report_, "text"))
     return {"tokenizer", "from scratch", "trained again from the raw text with the same result"};
@@ -91,11 +99,11 @@ void Audit::conclude() {
       replayed == 0 ? "no interval was trained again"
                     : fmt::format("{} of {} intervals were trained again and gave the same bits",
                                   replayed, report_.num_intervals);
-  report_.sentence = fmt::format(
-      "The run {}, {}, began with the tensors that its seed gives, its files and its log agree, "
-      "and "
-      "{}. {}",
-      report_.origin, who, bits, kLimit);
+  const std::string began = history_.commitment.branch.is_null()
+                                ? "began with the tensors that its seed gives"
+                                : "began with a state of another run";
+  report_.sentence = fmt::format("The run {}, {}, {}, its files and its log agree, and {}. {}",
+                                 report_.origin, who, began, bits, kLimit);
 }
 
 Result<Report> verify(const VerifyRequest& request, kernels::Kernels& kernels, ThreadPool& pool) {
