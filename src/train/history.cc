@@ -68,6 +68,7 @@ json Commitment::to_json() const {
           {"steps", steps},
           {"tokens", tokens},
           {"tokenizer_sha256", tokenizer_sha256},
+          {"tokenizer_config_sha256", tokenizer_config_sha256},
           {"data_digest", data_digest},
           {"manifest_sha256", manifest_sha256},
           {"plan", plan},
@@ -95,6 +96,7 @@ Result<Commitment> Commitment::from_json(const json& value, const std::string& w
   out.steps = table.integer("steps", std::nullopt, 1, kMax);
   out.tokens = table.integer("tokens", std::nullopt, 1, kMax);
   out.tokenizer_sha256 = digest_text(table, "tokenizer_sha256");
+  out.tokenizer_config_sha256 = digest_text(table, "tokenizer_config_sha256");
   out.data_digest = digest_text(table, "data_digest");
   out.manifest_sha256 = digest_text(table, "manifest_sha256");
   if (const json* plan = table.raw("plan")) out.plan = *plan;
