@@ -71,6 +71,7 @@ json Commitment::to_json() const {
           {"tokenizer_config_sha256", tokenizer_config_sha256},
           {"data_digest", data_digest},
           {"manifest_sha256", manifest_sha256},
+          {"recipe_sha256", recipe_sha256},
           {"plan", plan},
           {"branch", branch},
           {"version", version},
@@ -99,6 +100,7 @@ Result<Commitment> Commitment::from_json(const json& value, const std::string& w
   out.tokenizer_config_sha256 = digest_text(table, "tokenizer_config_sha256");
   out.data_digest = digest_text(table, "data_digest");
   out.manifest_sha256 = digest_text(table, "manifest_sha256");
+  out.recipe_sha256 = digest_text(table, "recipe_sha256");
   if (const json* plan = table.raw("plan")) out.plan = *plan;
   if (const json* branch = table.raw("branch")) out.branch = *branch;
   if (!out.branch.is_null()) {
@@ -272,6 +274,7 @@ Commitment RunHistory::amended() const {
   Commitment out = commitment;
   const std::pair<const char*, std::string*> keys[] = {{"name", &out.name},
                                                        {"manifest_sha256", &out.manifest_sha256},
+                                                       {"recipe_sha256", &out.recipe_sha256},
                                                        {"version", &out.version},
                                                        {"source_commit", &out.source_commit}};
   for (const json& amendment : amendments) {

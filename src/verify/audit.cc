@@ -119,6 +119,9 @@ Result<Finding> Audit::signature() {
     return fail("the key of the commitment is not the key of {}", report_.origin);
   NAITE_ASSIGN(const bool is_signed, ledger::verify_note(note_, signer));
   if (!is_signed) return fail("the log's head carries no signature of {}", signer.vkey());
+  NAITE_TRY(plain_text_file(run_.ledger() / "vkey"));
+  NAITE_ASSIGN(const std::string vkey, read_file(run_.ledger() / "vkey"));
+  if (vkey != signer.vkey() + "\n") return fail("the file vkey names another key");
   signer_ = signer;
   report_.signer = signer.vkey();
   unsigned_ = signer.name.starts_with("unsigned.invalid/");
@@ -209,6 +212,7 @@ Result<Finding> Audit::recipe() {
     return fail("recipe.toml is not what the log commits to: {}",
                 differences.empty() ? "another training digest" : differences.front());
   }
+  NAITE_TRY(same("recipe.toml", amended.recipe_sha256, found.recipe_sha256));
   NAITE_TRY(same("architecture", amended.architecture, found.architecture));
   NAITE_TRY(same("number of parameters", amended.parameters, found.parameters));
   NAITE_TRY(same("number of steps", amended.steps, found.steps));
@@ -320,6 +324,8 @@ Status Audit::model_signature(const StoredState& state) const {
   NAITE_ASSIGN(const std::string text, read_file(file));
   NAITE_ASSIGN(const ledger::ModelSignature signature,
                ledger::ModelSignature::parse(text, file.string()));
+  NAITE_ASSIGN(const std::string expected, signature.text());
+  if (text != expected) return fail("{} is spelled otherwise than naite does", file.string());
   if (!signature.is_signed_by(key))
     return fail("{} is not signed by the key of the log", file.string());
   if (ledger::to_hex(signature.manifest.digest()) != state.manifest)

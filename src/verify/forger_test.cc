@@ -131,7 +131,7 @@ void Forger::seal_claims() {
   const json claims = found.to_json();
   for (const char* key : {"training", "training_digest", "arithmetic", "architecture", "parameters",
                           "steps", "tokens", "tokenizer_sha256", "tokenizer_config_sha256",
-                          "data_digest", "manifest_sha256", "plan"})
+                          "data_digest", "manifest_sha256", "recipe_sha256", "plan"})
     entries_[0][key] = claims[key];
   for (const json& entry : entries_) {
     if (!entry.contains("directory")) continue;
