@@ -122,7 +122,9 @@ Result<Outcome> Run::train() {
   NAITE_TRY(make_directories(directory_.path()));
   NAITE_ASSIGN(const FileLock lock,
                FileLock::acquire(directory_.path() / ".lock", directory_.path().string()));
-  NAITE_TRY(open());
+  const Status opened = open();
+  if (!opened.ok() && stop_requested()) return Outcome::kStopped;
+  NAITE_TRY(opened);
   NAITE_TRY(start_or_resume());
   Result<Outcome> outcome = loop();
   const Status written = writer_.wait();
@@ -156,6 +158,7 @@ Status Run::open() {
   prepare.run_directory = directory_.path();
   prepare.base_directories = {recipe_->directory};
   prepare.num_threads = pool_.num_threads();
+  prepare.stop = request_.stop;
   prepare.progress = [this](const data::PrepareProgress& p) { observer_.preparing(p); };
   NAITE_ASSIGN(manifest_, data::prepare(prepare));
   NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(directory_.path()));
