@@ -99,7 +99,6 @@ if [ $all = 1 ]; then
   step "fuzzing" env JOBS="$jobs" tools/fuzz 120
 fi
 if [ $interop = 1 ] && [ -x tests/interop/run ]; then
-  # GGUF against llama.cpp is run by hand until it has passed whole: tests/interop/run -k gguf
-  step "other programs" tests/interop/run --ignore=tests/interop/test_gguf.py
+  step "other programs" tests/interop/run
 fi
 summary

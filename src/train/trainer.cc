@@ -239,6 +239,13 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
 // A run that goes on from another one's checkpoint under a recipe of its own. Where it comes from
 // is written down first and stands in every checkpoint's record.
 Status Run::branch() {
+  NAITE_ASSIGN(const std::string theirs, sha256_file(request_.from / "tokenizer.json"));
+  NAITE_ASSIGN(const std::string ours, sha256_file(directory_.path() / "tokenizer.json"));
+  if (theirs != ours)
+    return fail(
+        "{} was trained with another tokenizer than this text gives; in the recipe, write "
+        "[tokenizer] file = \"{}\" instead of vocab_size, and take a new --run directory",
+        request_.from.string(), (request_.from / "tokenizer.json").string());
   NAITE_TRY(resume(request_.from, true));
   NAITE_ASSIGN(const std::string digest, formats::state_digest(request_.from));
   branch_ = {{"from", fs::absolute(request_.from).lexically_normal().string()},
