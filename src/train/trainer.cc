@@ -130,7 +130,9 @@ Result<Outcome> Run::train() {
   NAITE_TRY(make_directories(directory_.path()));
   NAITE_ASSIGN(const FileLock lock,
                FileLock::acquire(directory_.path() / ".lock", directory_.path().string()));
-  NAITE_TRY(open());
+  const Status opened = open();
+  if (!opened.ok() && stop_requested()) return Outcome::kStopped;
+  NAITE_TRY(opened);
   NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
   NAITE_TRY(read_branch(states));
   NAITE_TRY(begin_log(states));
@@ -170,6 +172,7 @@ Status Run::open() {
   prepare.run_directory = directory_.path();
   prepare.base_directories = {recipe_->directory};
   prepare.num_threads = pool_.num_threads();
+  prepare.stop = request_.stop;
   prepare.progress = [this](const data::PrepareProgress& p) { observer_.preparing(p); };
   NAITE_ASSIGN(manifest_, data::prepare(prepare));
   NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(directory_.path()));
@@ -336,6 +339,13 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
 // A run that goes on from another one's checkpoint under a recipe of its own. Where it comes from
 // is written down first and stands in every checkpoint's record.
 Status Run::branch() {
+  NAITE_ASSIGN(const std::string theirs, sha256_file(request_.from / "tokenizer.json"));
+  NAITE_ASSIGN(const std::string ours, sha256_file(directory_.path() / "tokenizer.json"));
+  if (theirs != ours)
+    return fail(
+        "{} was trained with another tokenizer than this text gives; in the recipe, write "
+        "[tokenizer] file = \"{}\" instead of vocab_size, and take a new --run directory",
+        request_.from.string(), (request_.from / "tokenizer.json").string());
   NAITE_TRY(resume(request_.from, true));
   NAITE_TRY(write_file(directory_.branch(), branch_.dump(2) + "\n"));
   if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
