@@ -32,6 +32,8 @@ inline Ended run(const Words& arguments, const Words& environment = {},
                  int64_t kill_after_ms = -1) {
   static int counter = 0;
   const fs::path out = fs::temp_directory_path() / fmt::format("naite-{}-{}", getpid(), ++counter);
+  for (const char* stream : {".out", ".err"})  // the child may be killed before it opens them
+    NAITE_CHECK(write_file(out.string() + stream, "").ok());
   const pid_t child = fork();
   if (child == 0) {
     for (const std::string& item : environment) putenv(strdup(item.c_str()));

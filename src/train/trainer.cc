@@ -331,6 +331,7 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
   engine_->save(snapshot_);  // gives the shapes
   NAITE_TRY(formats::read_checkpoint(state, snapshot_));
   engine_->load(snapshot_);
+  saved_step_ = step_;
   NAITE_TRY(directory_.rewind_logs(step_));
   NAITE_ASSIGN(recent_losses_, directory_.recent_losses(kLossWindow));
   return {};
