@@ -144,23 +144,25 @@ void ReferenceKernels<Real>::store_rows(View cache, View x, View slots) {
 
 namespace {
 
-// Turns every pair by its angle; `sign` is -1 for the inverse turn.
+// Turns every pair by its angle; `sign` is -1 for the inverse turn, whose result has all heads.
 template <class Real, class Put>
 void turn(const View& x, const View& positions, const View& table, const RopeArguments& a,
           Real sign, Put put_value) {
   const int64_t half = a.rotary_dim / 2;
   for (int64_t t = 0; t < x.rows; ++t) {
     const int64_t position = positions.as<int32_t>()[t];
-    for (int64_t h = 0; h < a.num_heads; ++h) {
-      const int64_t at = t * x.cols + h * a.head_dim;
+    for (int64_t h = 0; h < a.num_picked(); ++h) {
+      const int64_t whole = (t * a.num_heads + a.head(h)) * a.head_dim;
+      const int64_t part = (t * a.num_picked() + h) * a.head_dim;
+      const int64_t at = sign > 0 ? whole : part, to = sign > 0 ? part : whole;
       for (int64_t i = 0; i < half; ++i) {
         const Real x1 = load<Real>(x, at + i), x2 = load<Real>(x, at + half + i);
         const Real cos = load<Real>(table, position, i);
         const Real sin = sign * load<Real>(table, position, half + i);
-        put_value(at + i, fma(x1, cos, -(x2 * sin)));
-        put_value(at + half + i, fma(x2, cos, x1 * sin));
+        put_value(to + i, fma(x1, cos, -(x2 * sin)));
+        put_value(to + half + i, fma(x2, cos, x1 * sin));
       }
-      for (int64_t i = a.rotary_dim; i < a.head_dim; ++i) put_value(at + i, load<Real>(x, at + i));
+      for (int64_t i = a.rotary_dim; i < a.head_dim; ++i) put_value(to + i, load<Real>(x, at + i));
     }
   }
 }

@@ -57,6 +57,35 @@ struct Rope {
   }
 };
 
+// Inputs: x, positions, table. Outputs: signal, noise. The two turns write different heads of x's
+// gradient, and together all of it.
+struct RopeParted {
+  kernels::RopeArguments signal, noise;
+
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+    const TensorInfo& x = in[0];
+    NAITE_CHECK(signal.num_heads % signal.period == 0 &&
+                    x.cols == signal.num_heads * signal.head_dim &&
+                    signal.rotary_dim <= signal.head_dim && signal.rotary_dim % 2 == 0 &&
+                    in[1] == (TensorInfo{DType::kI32, x.rows, 1}),
+                "rope_parted: {}", describe(in));
+    OpInfo info;
+    info.name = "rope_parted";
+    info.reads_inputs = 0b110;
+    info.outputs = {{x.dtype, x.rows, signal.num_picked() * signal.head_dim},
+                    {x.dtype, x.rows, noise.num_picked() * noise.head_dim}};
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const {
+    k.rope(f.out[0], f.in[0], f.in[1], f.in[2], signal);
+    k.rope(f.out[1], f.in[0], f.in[1], f.in[2], noise);
+  }
+  void backward(Kernels& k, const Frame& f) const {
+    k.rope_backward(f.din[0], f.dout[0], f.in[1], f.in[2], signal);
+    k.rope_backward(f.din[0], f.dout[1], f.in[1], f.in[2], noise);
+  }
+};
+
 // Inputs: state, x, slots. Writes into the state and passes it on, so that readers come after.
 struct StoreRows {
   OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
@@ -82,6 +111,18 @@ Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans,
 Tensor rope(Tensor x, Tensor positions, Tensor table, int64_t num_heads) {
   const kernels::RopeArguments arguments{num_heads, x.cols() / num_heads, table.cols()};
   return x.tape->record(Rope{arguments}, {x, positions, table})[0];
+}
+
+Parted rope_parted(Tensor x, Tensor positions, Tensor table, int64_t num_heads, int64_t group) {
+  kernels::RopeArguments signal{num_heads, x.cols() / num_heads, table.cols()};
+  signal.period = group + 1;
+  signal.picked = group;
+  kernels::RopeArguments noise = signal;
+  noise.first = group;
+  noise.picked = 1;
+  const std::vector<Tensor> out =
+      x.tape->record(RopeParted{signal, noise}, {x, positions, table});
+  return {out[0], out[1]};
 }
 
 Tensor store_rows(Tensor state, Tensor x, Tensor slots) {
