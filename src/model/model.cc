@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/llama.h"
+#include "model/motif.h"
 
 namespace naite::model {
 
@@ -23,6 +24,7 @@ const std::vector<Architecture>& architectures() {
       {"mistral", make_mistral},
       {"qwen2", make_qwen2},
       {"qwen3", make_qwen3},
+      {"motif", make_motif},
   };
   return list;
 }
@@ -41,7 +43,11 @@ const std::vector<std::string>& model_types() {
 Result<std::unique_ptr<Model>> make_model(const nlohmann::json& config, std::string where,
                                           bool strict) {
   Table table(config, std::move(where));
-  const std::string type = table.choice("model_type", std::nullopt, model_types());
+  // Motif's own config.json writes its name with a capital.
+  const nlohmann::json* spelled = table.raw("model_type");
+  const std::string type = spelled != nullptr && *spelled == "Motif"
+                               ? "motif"
+                               : table.choice("model_type", std::nullopt, model_types());
   for (const Architecture& architecture : architectures()) {
     if (architecture.model_type != type) continue;
     Result<std::unique_ptr<Model>> model = architecture.make(table);
