@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   naite::cmd::add_tokenizer(app, exit_code);
   naite::cmd::add_data(app, exit_code);
   naite::cmd::add_export(app, exit_code);
+  naite::cmd::add_grow(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -32,6 +32,8 @@ struct TrainingState {
   struct Moments {
     std::string name;  // "m", "v"
     std::vector<float> values;
+    // The parameters that have some, as indices into `specs`, ascending; empty: all have.
+    std::vector<int> members = {};
   };
   std::vector<Moments> moments;
   nlohmann::json cursor;
@@ -52,6 +54,10 @@ Status write_checkpoint(const std::filesystem::path& directory, const Checkpoint
 // Reads the state back after checking every file against record.json. The first damaged file is
 // named. `state.specs` must be filled in and match; the rest is filled here.
 Status read_checkpoint(const std::filesystem::path& directory, TrainingState& state);
+
+// The masters alone, one parameter after another, after checking every file.
+Status read_masters(const std::filesystem::path& directory,
+                    const std::vector<tape::ParameterSpec>& specs, std::vector<float>& masters);
 
 // SHA-256 over the model's tensors: name, type, shape and bytes, ascending by name. Any Hugging
 // Face directory.

@@ -69,10 +69,12 @@ MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernel
   MemoryPlan plan;
   plan.parameters = slab + prepared_bytes(train.tape, kernels);
   plan.gradients = slab * num_slabs(recipe, options);
-  plan.optimizer = 2 * slab;
+  const Optimizer::Bytes optimizer =
+      Optimizer::bytes(recipe.optimizer, kernels, train.tape.parameters());
+  plan.optimizer = optimizer.total();
   plan.activations = program_bytes(tape::make_plan(train.tape, options.recompute));
   plan.validation = program_bytes(tape::make_plan(eval.tape));
-  plan.checkpoint = 3 * slab;
+  plan.checkpoint = slab + optimizer.state;
   plan.backend = kernels.fixed_bytes();
   return plan;
 }
@@ -88,11 +90,10 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
                  recipe.data.sequence_length, false),
       parameters_(kernels, recipe.compute(), train_tape_.tape.parameters()),
       train_(train_tape_.tape, parameters_, {.recompute = options.recompute}),
-      eval_(eval_tape_.tape, parameters_) {
+      eval_(eval_tape_.tape, parameters_),
+      optimizer_(recipe.optimizer, kernels, parameters_) {
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
-  m_ = Slab(kernels, bytes);
-  v_ = Slab(kernels, bytes);
   const auto tokens = static_cast<size_t>(recipe.train.batch_tokens);
   tokens_.resize(tokens);
   targets_.resize(tokens);
@@ -210,27 +211,10 @@ StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
 }
 
 void Engine::update(int64_t step, double grad_norm) {
-  const OptimizerOptions& o = recipe_.optimizer;
-  const double rate = recipe_.learning_rate(step);
   const double limit = recipe_.train.max_grad_norm;
-  kernels::AdamWArguments a;
-  a.gradient_scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
-  a.beta1 = static_cast<float>(o.beta1);
-  a.one_minus_beta1 = static_cast<float>(1 - o.beta1);
-  a.beta2 = static_cast<float>(o.beta2);
-  a.one_minus_beta2 = static_cast<float>(1 - o.beta2);
-  a.inverse_correction1 = static_cast<float>(1 / (1 - integer_power(o.beta1, step + 1)));
-  a.inverse_correction2 = static_cast<float>(1 / (1 - integer_power(o.beta2, step + 1)));
-  a.epsilon = static_cast<float>(o.epsilon);
-  a.learning_rate = static_cast<float>(rate);
-  const tape::SlabLayout& layout = parameters_.layout();
-  for (int p = 0; p < parameters_.size(); ++p) {
-    // Norm weights and biases are not pulled towards zero.
-    const bool decays = parameters_.specs()[p].role != tape::Role::kVector;
-    a.decay = decays ? static_cast<float>(1 - rate * o.weight_decay) : 1.0f;
-    kernels_.adamw(parameters_.master(p), layout.view(gradient_, p), layout.view(m_, p),
-                   layout.view(v_, p), a);
-  }
+  const float scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
+  optimizer_.update(step, recipe_.learning_rate(step), recipe_.other_learning_rate(step), scale,
+                    gradient_);
   parameters_.prepare_all();
 }
 
@@ -271,48 +255,36 @@ Engine::Validation Engine::validate(const data::Loader& loader, int source) {
   return result;
 }
 
-void Engine::copy_out(const Slab& slab, std::vector<float>& values) const {
-  int64_t total = 0;
-  for (const tape::ParameterSpec& spec : parameters_.specs()) total += spec.size();
-  values.resize(static_cast<size_t>(total));
-  int64_t offset = 0;
-  for (int p = 0; p < parameters_.size(); ++p) {
-    const View view = slab ? parameters_.layout().view(slab, p) : parameters_.master(p);
-    kernels_.download(values.data() + offset, view.data, view.bytes());
-    offset += view.size();
-  }
-}
-
-void Engine::copy_in(const std::vector<float>& values, const Slab& slab) {
-  int64_t offset = 0;
-  for (int p = 0; p < parameters_.size(); ++p) {
-    const View view = slab ? parameters_.layout().view(slab, p) : parameters_.master(p);
-    kernels_.upload(view.data, values.data() + offset, view.bytes());
-    offset += view.size();
-  }
-}
-
 void Engine::save(formats::TrainingState& state) const {
   state.specs = parameters_.specs();
-  state.moments.resize(2);
-  state.moments[0].name = "m";
-  state.moments[1].name = "v";
-  copy_out({}, state.masters);
-  copy_out(m_, state.moments[0].values);
-  copy_out(v_, state.moments[1].values);
+  int64_t total = 0;
+  for (const tape::ParameterSpec& spec : state.specs) total += spec.size();
+  state.masters.resize(static_cast<size_t>(total));
+  int64_t offset = 0;
+  for (int p = 0; p < parameters_.size(); ++p) {
+    const View view = parameters_.master(p);
+    kernels_.download(state.masters.data() + offset, view.data, view.bytes());
+    offset += view.size();
+  }
+  optimizer_.save(state);
 }
 
 void Engine::load(const formats::TrainingState& state) {
-  copy_in(state.masters, {});
-  copy_in(state.moments[0].values, m_);
-  copy_in(state.moments[1].values, v_);
+  int64_t offset = 0;
+  for (int p = 0; p < parameters_.size(); ++p) {
+    const View view = parameters_.master(p);
+    kernels_.upload(view.data, state.masters.data() + offset, view.bytes());
+    offset += view.size();
+  }
+  optimizer_.load(state);
   parameters_.prepare_all();
 }
 
 int64_t Engine::bytes() const {
   const int64_t slab = parameters_.layout().bytes();
-  return slab * (3 + num_slabs(recipe_, options_)) + parameters_.prepared_bytes() + train_.bytes() +
-         eval_.bytes() + kernels_.fixed_bytes();
+  return slab * (1 + num_slabs(recipe_, options_)) + parameters_.prepared_bytes() +
+         Optimizer::bytes(recipe_.optimizer, kernels_, parameters_.specs()).total() +
+         train_.bytes() + eval_.bytes() + kernels_.fixed_bytes();
 }
 
 }  // namespace naite::train

@@ -11,6 +11,7 @@
 #include "formats/checkpoint.h"
 #include "model/model.h"
 #include "tape/tape.h"
+#include "train/optimizer.h"
 #include "train/recipe.h"
 
 namespace naite::train {
@@ -87,8 +88,6 @@ class Engine {
   void run_micro_batch(int64_t index, const Slab& slab, bool accumulate);
   void feed(tape::Program& program, const MicroBatchTape& tape, int64_t index);
   double grad_norm(const Slab& slab);
-  void copy_out(const Slab& slab, std::vector<float>& values) const;
-  void copy_in(const std::vector<float>& values, const Slab& slab);
 
   kernels::Kernels& kernels_;
   const Recipe recipe_;
@@ -97,7 +96,8 @@ class Engine {
   tape::Parameters parameters_;
   tape::Program train_, eval_;
   std::vector<Slab> free_slabs_;
-  Slab gradient_, m_, v_;
+  Slab gradient_;
+  Optimizer optimizer_;
   // The whole batch on the host, micro-batch after micro-batch.
   std::vector<int32_t> tokens_, targets_, positions_, spans_;
   std::vector<float> token_losses_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace naite::train {
 
@@ -56,9 +57,7 @@ Status read_train(Table table, Recipe& recipe) {
   return table.finish();
 }
 
-Status read_optimizer(Table table, OptimizerOptions& o) {
-  o.name = table.choice("name", "adamw", {"adamw"});
-  o.learning_rate = table.number("learning_rate", std::nullopt, 0, 1e3);
+void read_adamw(Table& table, OptimizerOptions& o) {
   o.weight_decay = table.number("weight_decay", 0.1, 0, 1e3);
   const std::vector<double> betas = table.numbers("betas", {0.9, 0.95});
   const bool valid =
@@ -69,7 +68,39 @@ Status read_optimizer(Table table, OptimizerOptions& o) {
     o.beta2 = betas[1];
   }
   o.epsilon = table.number("epsilon", 1e-8, 1e-30, 1);
+}
+
+Status read_optimizer(Table table, OptimizerOptions& o) {
+  o.name = table.choice("name", "adamw", {"adamw", "muon"});
+  o.learning_rate = table.number("learning_rate", std::nullopt, 0, 1e3);
+  o.other_learning_rate = o.learning_rate;
+  if (o.name == "adamw") {
+    read_adamw(table, o);
+    return table.finish();
+  }
+  Table muon = table.table("muon"), adamw = table.table("adamw");
+  o.muon.weight_decay = muon.number("weight_decay", 0.1, 0, 1e3);
+  o.muon.momentum = muon.number("momentum", 0.95, 0, 1 - 1e-6);
+  o.other_learning_rate = adamw.number("learning_rate", o.learning_rate, 0, 1e3);
+  read_adamw(adamw, o);
+  table.adopt(muon.finish());
+  table.adopt(adamw.finish());
   return table.finish();
+}
+
+json optimizer_json(const OptimizerOptions& o) {
+  json adamw = {{"learning_rate", o.other_learning_rate},
+                {"weight_decay", o.weight_decay},
+                {"betas", {o.beta1, o.beta2}},
+                {"epsilon", o.epsilon}};
+  if (o.name == "adamw") {
+    adamw["name"] = o.name;
+    return adamw;
+  }
+  return {{"name", o.name},
+          {"learning_rate", o.learning_rate},
+          {"muon", {{"weight_decay", o.muon.weight_decay}, {"momentum", o.muon.momentum}}},
+          {"adamw", adamw}};
 }
 
 Status read_schedule(Table table, ScheduleOptions& s) {
@@ -77,23 +108,40 @@ Status read_schedule(Table table, ScheduleOptions& s) {
   s.warmup_ratio = table.number("warmup_ratio", 0.02, 0, 1);
   s.decay_ratio = table.number("decay_ratio", 0.2, 0, 1);
   s.min_learning_rate_ratio = table.number("min_learning_rate_ratio", 0.1, 0, 1);
+  if (s.kind == "wsd")
+    s.decay = table.choice("decay", "linear", {"linear", "cosine", "inverse_square_root"});
+  if (s.decay == "inverse_square_root" && s.min_learning_rate_ratio == 0)
+    table.reject("min_learning_rate_ratio", "above 0: an inverse square root never reaches it");
   if (s.kind == "wsd" && s.warmup_ratio + s.decay_ratio > 1)
     table.reject("decay_ratio", "at most 1 - warmup_ratio");
   return table.finish();
 }
 
-Status read_checkpoint(Table table, CheckpointOptions& c) {
-  const std::string every = table.string("every", "10%");
+// "10%" as 0.1; `fallback` empty: the key must be there.
+double read_percentage(Table& table, const char* key, std::optional<std::string> fallback) {
+  const std::string text = table.string(key, std::move(fallback));
   double percent = 0;
   size_t used = 0;
   try {
-    percent = std::stod(every, &used);
+    percent = std::stod(text, &used);
   } catch (const std::exception&) {
     used = 0;
   }
-  const bool valid = used > 0 && every.substr(used) == "%" && percent > 0 && percent <= 100;
-  if (!valid) table.reject("every", "a percentage such as \"10%\"");
-  if (valid) c.every = percent / 100;
+  const bool valid = used > 0 && text.substr(used) == "%" && percent > 0 && percent <= 100;
+  if (!valid) table.reject(key, "a percentage such as \"10%\"");
+  return valid ? percent / 100 : 1;
+}
+
+Status read_averaging(Table table, Recipe& recipe) {
+  recipe.averaging.last = table.integer("last", std::nullopt, 2, 1000);
+  recipe.averaging.every = read_percentage(table, "every", std::nullopt);
+  if (recipe.schedule.kind != "wsd")
+    table.adopt(fail("{} is for the decay of [schedule] kind = \"wsd\"", table.where()));
+  return table.finish();
+}
+
+Status read_checkpoint(Table table, CheckpointOptions& c) {
+  c.every = read_percentage(table, "every", "10%");
   c.autosave_seconds = table.number("autosave_seconds", 60, 0, 1e9);
   return table.finish();
 }
@@ -103,6 +151,11 @@ Status read_sample(Table table, SampleOptions& s) {
   s.max_tokens = table.integer("max_tokens", 64, 1, 1 << 20);
   s.temperature = table.number("temperature", 0.8, 0, 100);
   s.top_p = table.number("top_p", 0.95, 1e-6, 1);
+  return table.finish();
+}
+
+Status read_growth(Table table, Recipe& recipe) {
+  recipe.growth_noise = table.number("noise", recipe.growth_noise, 0, 1);
   return table.finish();
 }
 
@@ -133,13 +186,13 @@ kernels::DType Recipe::compute() const {
   return train.precision == "bf16" ? kernels::DType::kBf16 : kernels::DType::kF32;
 }
 
-std::vector<int64_t> Recipe::checkpoint_steps() const {
+std::vector<int64_t> Recipe::steps_every(double share) const {
   std::vector<int64_t> steps{0};
   const int64_t total = total_steps();
   // p% falls at ceil(p x steps); a hair is taken off so that 10% of 100 is 10 in floating point
   // too.
-  for (int64_t i = 1; static_cast<double>(i) * checkpoint.every < 1.0 - 1e-9; ++i) {
-    const double at = static_cast<double>(i) * checkpoint.every * static_cast<double>(total);
+  for (int64_t i = 1; static_cast<double>(i) * share < 1.0 - 1e-9; ++i) {
+    const double at = static_cast<double>(i) * share * static_cast<double>(total);
     const auto step = static_cast<int64_t>(std::ceil(at - 1e-6));
     if (step > steps.back() && step < total) steps.push_back(step);
   }
@@ -147,22 +200,59 @@ std::vector<int64_t> Recipe::checkpoint_steps() const {
   return steps;
 }
 
+std::vector<int64_t> Recipe::averaging_steps() const {
+  if (averaging.last < 2) return {};
+  std::vector<int64_t> steps = steps_every(averaging.every);
+  const int64_t decay_begin = total_steps() - decay_steps();
+  std::erase_if(steps, [&](int64_t step) { return step <= decay_begin; });
+  return steps;
+}
+
+std::vector<int64_t> Recipe::checkpoint_steps() const {
+  const std::vector<int64_t> regular = steps_every(checkpoint.every);
+  const std::vector<int64_t> averaged = averaging_steps();
+  std::vector<int64_t> steps;
+  std::set_union(regular.begin(), regular.end(), averaged.begin(), averaged.end(),
+                 std::back_inserter(steps));
+  return steps;
+}
+
+int64_t Recipe::decay_steps() const {
+  return static_cast<int64_t>(
+      std::ceil(schedule.decay_ratio * static_cast<double>(total_steps()) - 1e-6));
+}
+
 double Recipe::learning_rate(int64_t step) const {
+  return scheduled(optimizer.learning_rate, step);
+}
+
+double Recipe::other_learning_rate(int64_t step) const {
+  return scheduled(optimizer.other_learning_rate, step);
+}
+
+double Recipe::scheduled(double peak, int64_t step) const {
   const double total = static_cast<double>(total_steps());
   const double warmup = std::ceil(schedule.warmup_ratio * total - 1e-6);
   const double done = static_cast<double>(step);
-  const double peak = optimizer.learning_rate, low = schedule.min_learning_rate_ratio;
+  const double low = schedule.min_learning_rate_ratio;
   if (done < warmup) return peak * (done + 1) / warmup;
   if (schedule.kind == "cosine") {
     const double x = (done + 1 - warmup) / (total - warmup);
     return peak * (low + (1 - low) * 0.5 * (1 + exact_cos(kPi * x)));
   }
-  const double decay = std::ceil(schedule.decay_ratio * total - 1e-6);
-  if (schedule.kind == "wsd" && done >= total - decay) {
-    const double x = (done + 1 - (total - decay)) / decay;
-    return peak * (1 - (1 - low) * x);
-  }
+  const auto decay = static_cast<double>(decay_steps());
+  if (schedule.kind == "wsd" && done >= total - decay)
+    return decayed(peak, (done + 1 - (total - decay)) / decay);
   return peak;
+}
+
+// The tail of wsd after the share x of it; at 1 every form has come down to the lowest rate.
+double Recipe::decayed(double peak, double x) const {
+  const double low = schedule.min_learning_rate_ratio;
+  if (schedule.decay == "cosine") return peak * (low + (1 - low) * 0.5 * (1 + exact_cos(kPi * x)));
+  if (schedule.decay == "inverse_square_root")
+    return peak / std::sqrt(1 + (1 / (low * low) - 1) * x);
+  return peak * (1 - (1 - low) * x);
 }
 
 Result<std::unique_ptr<model::Model>> Recipe::make_model(int64_t vocab_size) const {
@@ -186,21 +276,22 @@ json Recipe::resolved() const {
                   {"max_grad_norm", train.max_grad_norm},
                   {"gradient_groups", train.gradient_groups},
                   {"validation_tokens", train.validation_tokens}};
-  out["optimizer"] = {{"name", optimizer.name},
-                      {"learning_rate", optimizer.learning_rate},
-                      {"weight_decay", optimizer.weight_decay},
-                      {"betas", {optimizer.beta1, optimizer.beta2}},
-                      {"epsilon", optimizer.epsilon}};
+  out["optimizer"] = optimizer_json(optimizer);
   out["schedule"] = {{"kind", schedule.kind},
                      {"warmup_ratio", schedule.warmup_ratio},
                      {"decay_ratio", schedule.decay_ratio},
                      {"min_learning_rate_ratio", schedule.min_learning_rate_ratio}};
+  // Keys that came later are written only where they say something: older digests stay.
+  if (schedule.decay != "linear") out["schedule"]["decay"] = schedule.decay;
   out["checkpoint"] = {{"every", percent_text(checkpoint.every)},
                        {"autosave_seconds", checkpoint.autosave_seconds}};
   out["sample"] = {{"prompts", sample.prompts},
                    {"max_tokens", sample.max_tokens},
                    {"temperature", sample.temperature},
                    {"top_p", sample.top_p}};
+  if (averaging.last > 1)
+    out["averaging"] = {{"last", averaging.last}, {"every", percent_text(averaging.every)}};
+  if (growth_noise != Recipe().growth_noise) out["growth"] = {{"noise", growth_noise}};
   return out;
 }
 
@@ -221,7 +312,8 @@ Result<Recipe> parse_recipe(const json& value, const std::string& name) {
   Table root(value, name + ":");
   static const std::vector<std::string> kTables = {"run",      "tokenizer",  "data",
                                                    "model",    "train",      "optimizer",
-                                                   "schedule", "checkpoint", "sample"};
+                                                   "schedule", "checkpoint", "sample",
+                                                   "growth",   "averaging"};
   root.ignore(kTables);
   NAITE_TRY(root.finish());
   for (const std::string& key : kTables)
@@ -242,8 +334,10 @@ Result<Recipe> parse_recipe(const json& value, const std::string& name) {
   NAITE_TRY(read_train(table("train"), recipe));
   NAITE_TRY(read_optimizer(table("optimizer"), recipe.optimizer));
   NAITE_TRY(read_schedule(table("schedule"), recipe.schedule));
+  if (value.contains("averaging")) NAITE_TRY(read_averaging(table("averaging"), recipe));
   NAITE_TRY(read_checkpoint(table("checkpoint"), recipe.checkpoint));
   NAITE_TRY(read_sample(table("sample"), recipe.sample));
+  NAITE_TRY(read_growth(table("growth"), recipe));
   if (!value.contains("model")) return fail("{} needs the table [model]", name);
   recipe.model = value["model"];
   if (recipe.model.contains("vocab_size"))

@@ -25,17 +25,33 @@ struct TrainOptions {
   int64_t validation_tokens = 0;  // at most so many per source and measurement
 };
 
+struct MuonOptions {
+  double weight_decay = 0.1;
+  double momentum = 0.95;
+};
+
 struct OptimizerOptions {
   std::string name = "adamw";
   double learning_rate = 0;
+  // AdamW: of every parameter or, with Muon, of embedding, head and vectors ([optimizer.adamw]).
   double weight_decay = 0.1;
   double beta1 = 0.9, beta2 = 0.95;
   double epsilon = 1e-8;
+  double other_learning_rate = 0;  // with Muon: AdamW's
+  MuonOptions muon;
 };
 
 struct ScheduleOptions {
   std::string kind = "wsd";
+  std::string decay = "linear";  // of wsd: linear, cosine, inverse_square_root
   double warmup_ratio = 0.02, decay_ratio = 0.2, min_learning_rate_ratio = 0.1;
+};
+
+// Checkpoint averaging while wsd decays: at every averaging step the mean of the last checkpoints
+// of such steps, the running parameters being the newest, goes on as the parameters.
+struct AveragingOptions {
+  int64_t last = 1;  // how many are averaged; 1: none
+  double every = 0;  // share of the steps
 };
 
 struct CheckpointOptions {
@@ -60,17 +76,22 @@ struct Recipe {
   TrainOptions train;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
+  AveragingOptions averaging;
   CheckpointOptions checkpoint;
   SampleOptions sample;
+  double growth_noise = 0.01;  // of copied weights, over their root mean square; train/grow.h
   std::filesystem::path directory;  // of the recipe file; relative data paths may start there
 
   int64_t total_steps() const;
   int64_t rows_per_step() const { return train.batch_tokens / data.sequence_length; }
   int64_t num_micro_batches() const { return train.batch_tokens / train.micro_batch_tokens; }
   kernels::DType compute() const;
-  // Steps after which a checkpoint is written, ascending; 0 and the last step included.
+  // Steps after which a checkpoint is written, ascending; 0 and the last step included, and all
+  // averaging steps.
   std::vector<int64_t> checkpoint_steps() const;
+  std::vector<int64_t> averaging_steps() const;  // ascending
   double learning_rate(int64_t step) const;  // for the update number `step`, from 0
+  double other_learning_rate(int64_t step) const;  // of embedding, head and vectors
 
   // The architecture with the tokenizer's real vocabulary size.
   Result<std::unique_ptr<model::Model>> make_model(int64_t vocab_size) const;
@@ -78,6 +99,12 @@ struct Recipe {
   nlohmann::json resolved() const;
   // SHA-256 of the keys that decide bits: names, paths, prompts and autosaves stay outside.
   std::string digest() const;
+
+ private:
+  double scheduled(double peak, int64_t step) const;
+  double decayed(double peak, double x) const;
+  int64_t decay_steps() const;  // of wsd
+  std::vector<int64_t> steps_every(double share) const;
 };
 
 // `overrides` are "key=value" texts of --set, applied in order.

@@ -70,9 +70,11 @@ class Run {
   Status open();
   Status check_recipe();
   Status start_or_resume();
+  Status start();
   Result<Outcome> loop();
   Status one_step();
   Status checkpoint();
+  Status average();
   Status autosave();
   Status snapshot();
   Status log_validation(const ValidationReport& report);
@@ -102,6 +104,7 @@ class Run {
   double last_save_ = 0, started_ = 0;
   int64_t started_at_step_ = 0;
   json last_validation_;
+  json parent_;  // of a grown model: what it grew from
 };
 
 Result<Outcome> Run::train() {
@@ -160,16 +163,17 @@ Status Run::open() {
 Status Run::start_or_resume() {
   NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
   if (states.empty()) {
-    NAITE_TRY(directory_.rewind_logs(-1));
-    engine_->initialise(static_cast<uint64_t>(recipe_.seed), pool_);
-    observer_.note(fmt::format("starting {} from random weights", directory_.path().string()));
-    NAITE_TRY(checkpoint());
+    NAITE_TRY(start());
+  } else if (request_.start != nullptr) {
+    return fail("{} has begun already; choose another --run directory",
+                directory_.path().string());
   } else {
     engine_->save(snapshot_);  // gives the shapes
     NAITE_TRY(formats::read_checkpoint(states.back().path, snapshot_));
     Table cursor(snapshot_.cursor, states.back().path.string() + "/state/cursor.json:");
     step_ = cursor.integer("step", std::nullopt, 0, recipe_.total_steps());
     const std::string digest = cursor.string("recipe_digest");
+    if (cursor.has("parent")) parent_ = *cursor.raw("parent");
     NAITE_TRY(cursor.finish(true));
     if (digest != recipe_.digest())
       return fail("{} was made by another recipe; choose another --run directory",
@@ -182,6 +186,26 @@ Status Run::start_or_resume() {
   started_ = last_save_ = now_seconds();
   started_at_step_ = step_;
   return {};
+}
+
+// From random weights, or from those of another model.
+Status Run::start() {
+  NAITE_TRY(directory_.rewind_logs(-1));
+  engine_->initialise(static_cast<uint64_t>(recipe_.seed), pool_);
+  if (request_.start != nullptr) {
+    if (request_.start->vocab_size != model_->vocab_size())
+      return fail(
+          "{}: the tokenizer has {} entries, the parent's {}; [tokenizer] file must name the "
+          "parent's tokenizer.json",
+          recipe_.name, model_->vocab_size(), request_.start->vocab_size);
+    engine_->save(snapshot_);
+    snapshot_.masters = request_.start->masters;
+    engine_->load(snapshot_);
+    parent_ = request_.start->parent;
+  }
+  observer_.note(fmt::format("starting {} from {} weights", directory_.path().string(),
+                             request_.start == nullptr ? "random" : "grown"));
+  return checkpoint();
 }
 
 Result<Outcome> Run::loop() {
@@ -247,12 +271,14 @@ Status Run::one_step() {
 }
 
 json Run::cursor() const {
-  return {{"format", 1},
-          {"step", step_},
-          {"tokens", step_ * recipe_.train.batch_tokens},
-          {"seed", recipe_.seed},
-          {"arithmetic", recipe_.arithmetic},
-          {"recipe_digest", recipe_.digest()}};
+  json out = {{"format", 1},
+              {"step", step_},
+              {"tokens", step_ * recipe_.train.batch_tokens},
+              {"seed", recipe_.seed},
+              {"arithmetic", recipe_.arithmetic},
+              {"recipe_digest", recipe_.digest()}};
+  if (!parent_.is_null()) out["parent"] = parent_;
+  return out;
 }
 
 json Run::record() const {
@@ -264,9 +290,17 @@ json Run::record() const {
   out["precision"] = recipe_.train.precision;
   if (step_ > 0) out["loss"] = last_loss_;
   out["validation"] = last_validation_;
-  for (const data::ManifestSource& source : manifest_.sources)
-    out["data"].push_back(
-        {{"name", source.name}, {"license", source.license}, {"origin", source.origin}});
+  // What was really read so far: the schedule of the weights in whole rows.
+  const std::vector<int64_t> tokens = loader_->tokens_by_source(0, step_);
+  const std::vector<double> epochs = loader_->epochs_by_source(step_);
+  for (size_t i = 0; i < manifest_.sources.size(); ++i) {
+    const data::ManifestSource& source = manifest_.sources[i];
+    out["data"].push_back({{"name", source.name},
+                           {"license", source.license},
+                           {"origin", source.origin},
+                           {"tokens", tokens[i]},
+                           {"epochs", epochs[i]}});
+  }
   return out;
 }
 
@@ -305,7 +339,34 @@ formats::CheckpointContent content_of(const formats::TrainingState& state, const
 
 }  // namespace
 
+// Replaces the parameters by their mean with the checkpoints of the averaging steps before.
+Status Run::average() {
+  const std::vector<int64_t> steps = recipe_.averaging_steps();
+  const auto here = std::find(steps.begin(), steps.end(), step_);
+  if (here == steps.end()) return {};
+  NAITE_TRY(writer_.wait());
+  engine_->save(snapshot_);
+  const int64_t before = std::min<int64_t>(recipe_.averaging.last - 1, here - steps.begin());
+  if (before == 0) return {};
+  std::vector<float> sum(snapshot_.masters.size(), 0.0f), masters;
+  const auto add = [&](const std::vector<float>& values) {
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] = sum[i] + values[i];
+  };
+  for (auto step = here - before; step != here; ++step) {
+    NAITE_TRY(formats::read_masters(
+        directory_.checkpoint(*step, *step * recipe_.train.batch_tokens), snapshot_.specs,
+        masters));
+    add(masters);
+  }
+  add(snapshot_.masters);
+  const float share = static_cast<float>(1.0 / static_cast<double>(before + 1));
+  for (size_t i = 0; i < sum.size(); ++i) snapshot_.masters[i] = sum[i] * share;
+  engine_->load(snapshot_);
+  return {};
+}
+
 Status Run::checkpoint() {
+  NAITE_TRY(average());
   ValidationReport report;
   report.step = step_;
   report.tokens = step_ * recipe_.train.batch_tokens;

@@ -9,6 +9,7 @@
 
 #include "data/prepare.h"
 #include "train/engine.h"
+#include "train/grow.h"
 #include "train/recipe.h"
 
 namespace naite::train {
@@ -46,6 +47,7 @@ struct TrainRequest {
   int64_t stop_after_step = -1;  // stop cleanly after so many steps in all; -1: run to the end
   double peak_flops = 0;         // for mfu
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
+  const StartWeights* start = nullptr;      // what a new run begins with instead of random weights
 };
 
 enum class Outcome { kFinished, kStopped };
