@@ -10,7 +10,7 @@ usage() {
                      runs all of its tests
 ./test.sh --all      the same, then: the clang++ build and its tests, the digests of both compilers'
                      builds side by side, AddressSanitizer and UndefinedBehaviorSanitizer over all
-                     tests, three steps on AArch64 under qemu, the fuzzing programs for a minute,
+                     tests, three steps on AArch64 under qemu, the fuzzing programs for two minutes,
                      and the tests against other programs
 ./test.sh --interop  the plain run, then only the tests against other programs
 ./test.sh --help
@@ -96,7 +96,7 @@ if [ $all = 1 ]; then
   export UBSAN_OPTIONS=print_stacktrace=1
   build_and_test asan build-asan
   step "AArch64 gives the same bits" tests/aarch64/run
-  step "fuzzing" env JOBS="$jobs" tools/fuzz 60
+  step "fuzzing" env JOBS="$jobs" tools/fuzz 120
 fi
 if [ $interop = 1 ] && [ -x tests/interop/run ]; then
   # GGUF against llama.cpp is run by hand until it has passed whole: tests/interop/run -k gguf

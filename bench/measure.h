@@ -10,10 +10,13 @@
 #include <memory>
 #include <string>
 
-#include "bench/probe.h"
+#include "kernels/cpu/probe.h"
 #include "kernels/kernels.h"
 
 namespace naite::bench {
+
+using kernels::cpu::Arithmetic;
+using kernels::cpu::Probe;
 
 // The threads, the probe and the backend that all rows share; isa "" is the best.
 struct Machine {

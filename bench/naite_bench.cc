@@ -30,11 +30,11 @@ void print_probe() {
               std::string(kernels::cpu_isa_names()).c_str());
   for (const Arithmetic arithmetic :
        {Arithmetic::kBf16Dot, Arithmetic::kFma512, Arithmetic::kFma256, Arithmetic::kSse}) {
-    if (!machine_has(arithmetic)) continue;
+    if (!kernels::cpu::machine_has(arithmetic)) continue;
     const Probe::Quality quality = machine().probe.quality(arithmetic);
     std::printf(
         "probe %-32s %5.2f of %.1f instructions a cycle (%.1f%%) at %.2f GHz; %.1f GFLOP/s\n",
-        arithmetic_name(arithmetic), quality.instructions_per_cycle, quality.limit,
+        kernels::cpu::arithmetic_name(arithmetic), quality.instructions_per_cycle, quality.limit,
         100 * quality.share(), quality.clock_ghz, machine().probe.gflops(arithmetic));
   }
   for (const auto& [name, reads, writes, in_place] :

@@ -48,10 +48,14 @@ double sin_of_quadrant(double x, int quadrant_shift) {
   const double k = nearest(x * (2.0 / kPi));
   const double r = (x - k * kHalfPiHigh) - k * kHalfPiLow;
   switch ((static_cast<int64_t>(k) + quadrant_shift) & 3) {
-    case 0: return sin_small(r);
-    case 1: return cos_small(r);
-    case 2: return -sin_small(r);
-    default: return -cos_small(r);
+    case 0:
+      return sin_small(r);
+    case 1:
+      return cos_small(r);
+    case 2:
+      return -sin_small(r);
+    default:
+      return -cos_small(r);
   }
 }
 
@@ -90,11 +94,10 @@ double exact_log2(double x) {
   return static_cast<double>(exponent) + 2.0 * sum * kLog2E;
 }
 
+double exact_ln(double x) { return exact_log2(x) * kLn2; }
 double exact_sin(double x) { return sin_of_quadrant(x, 0); }
 double exact_cos(double x) { return sin_of_quadrant(x, 1); }
-double exact_power(double base, double exponent) {
-  return exact_exp2(exponent * exact_log2(base));
-}
+double exact_power(double base, double exponent) { return exact_exp2(exponent * exact_log2(base)); }
 
 double integer_power(double base, int64_t exponent) {
   double result = 1.0;

@@ -7,11 +7,12 @@
 
 namespace naite {
 
-double exact_exp2(double x);                  // |x| <= 1000
-double exact_log2(double x);                  // x > 0, normal
-double exact_sin(double x);                   // |x| <= 2^30 (absolute error 1e-9 at the far end)
-double exact_cos(double x);                   // likewise
-double exact_power(double base, double exponent);  // base > 0
+double exact_exp2(double x);  // |x| <= 1000
+double exact_log2(double x);  // x > 0, normal
+double exact_ln(double x);    // x > 0, normal
+double exact_sin(double x);   // |x| <= 2^30 (absolute error 1e-9 at the far end)
+double exact_cos(double x);   // likewise
+double exact_power(double base, double exponent);     // base > 0
 double integer_power(double base, int64_t exponent);  // exponent >= 0, by repeated squaring
 
 }  // namespace naite

@@ -3,7 +3,6 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 
 namespace naite::cmd {
 
@@ -24,15 +23,6 @@ int report_error(const Error& error) {
   std::fflush(stdout);
   fmt::print(stderr, "naite: {}\n", error.message);
   return 1;
-}
-
-Result<Machine> make_machine(int num_threads) {
-  Machine machine;
-  machine.pool = std::make_unique<ThreadPool>(num_threads > 0 ? num_threads
-                                                              : ThreadPool::default_num_threads());
-  const char* isa = std::getenv("NAITE_ISA");
-  NAITE_ASSIGN(machine.kernels, kernels::make_cpu(*machine.pool, isa == nullptr ? "" : isa));
-  return machine;
 }
 
 const std::atomic<bool>& watch_signals() {
@@ -66,6 +56,8 @@ std::string human_seconds(double seconds) {
   if (whole < 60) return fmt::format("{}s", whole);
   if (whole < 3600) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
   if (whole < 86400) return fmt::format("{}h {:02}m", whole / 3600, whole / 60 % 60);
+  constexpr double kYear = 365.25 * 86400;
+  if (seconds > 2 * kYear) return fmt::format("{:.3g} years", seconds / kYear);
   return fmt::format("{}d {:02}h", whole / 86400, whole / 3600 % 24);
 }
 

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "kernels/kernels.h"
+#include "cmd/machine.h"
 
 namespace naite::cmd {
 
@@ -22,13 +22,6 @@ void add_grow(CLI::App& app, int& exit_code);
 
 // Prints "naite: MESSAGE" on stderr and returns 1.
 int report_error(const Error& error);
-
-// A thread pool and the fastest backend that NAITE_ISA allows.
-struct Machine {
-  std::unique_ptr<ThreadPool> pool;
-  std::unique_ptr<kernels::Kernels> kernels;
-};
-Result<Machine> make_machine(int num_threads);
 
 // SIGINT and SIGTERM set the flag that is returned; a second one ends the process at once.
 const std::atomic<bool>& watch_signals();

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "cmd/cmd.h"
+#include "cmd/machine.h"
 #include "train/trainer.h"
 
 namespace naite::cmd {
@@ -35,7 +36,9 @@ class GrowthObserver final : public train::Observer {
 };
 
 Status run_grow(const GrowArguments& arguments) {
-  NAITE_ASSIGN(const train::Recipe recipe, train::load_recipe(arguments.recipe, arguments.set));
+  NAITE_ASSIGN(const train::Curriculum curriculum,
+               train::load_recipe(arguments.recipe, arguments.set));
+  const train::Recipe& recipe = curriculum.first();
   NAITE_ASSIGN(const Machine machine, make_machine(arguments.threads));
   std::filesystem::path parent = arguments.checkpoint;
   if (std::filesystem::is_directory(parent)) {
@@ -47,7 +50,7 @@ Status run_grow(const GrowArguments& arguments) {
   request.stop_after_step = 0;
   request.start = &start;
   GrowthObserver observer;
-  NAITE_TRY(train::train(recipe, request, *machine.kernels, *machine.pool, observer));
+  NAITE_TRY(train::train(curriculum, request, *machine.kernels, *machine.pool, observer));
   fmt::print("{}\n", (request.run_directory / "checkpoints" / observer.name()).string());
   return {};
 }

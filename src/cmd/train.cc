@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "cmd/cmd.h"
+#include "cmd/cost.h"
 #include "cmd/profile.h"
 #include "train/trainer.h"
 
@@ -13,15 +14,13 @@ namespace naite::cmd {
 namespace {
 
 struct TrainArguments {
-  std::string recipe, run;
+  std::string recipe, run, from, machine;
   std::vector<std::string> set;
-  int threads = 0, virtual_ranks = 1;
+  int threads = 0, virtual_ranks = 0;  // 0: as machine.toml says
   int64_t stop_after_step = -1;
   bool dry_run = false, print_config = false, recompute = false, profile = false;
 };
 
-// The program itself, its libraries and small buffers, measured on an idle run.
-constexpr int64_t kProgramBytes = int64_t{16} << 20;
 constexpr double kPlainLineSeconds = 10;  // between progress lines when stderr is no terminal
 
 // Progress on stderr: one line that is rewritten on a terminal, a plain line now and then
@@ -97,54 +96,30 @@ class ConsoleObserver final : public train::Observer {
   std::string phase_;
 };
 
-// What a run will take, before step 1.
-Status dry_run(const train::Recipe& recipe, const train::EngineOptions& options,
-               const kernels::Kernels& kernels) {
-  NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
-               recipe.make_model(recipe.tokenizer.vocab_size == 256 ? 256 + data::kNumSpecialTokens
-                                                                    : recipe.tokenizer.vocab_size));
-  const train::MemoryPlan plan = train::plan_memory(*model, kernels, recipe, options);
-  fmt::print("parameters         {} ({})\n", model::count_parameters(*model),
-             human_count(model::count_parameters(*model)));
-  fmt::print("tokens             {} in {} steps of {}\n",
-             recipe.total_steps() * recipe.train.batch_tokens, recipe.total_steps(),
-             recipe.train.batch_tokens);
-  fmt::print("checkpoints        {}\n", recipe.checkpoint_steps().size());
-  fmt::print("training FLOPs     {:.3g}\n",
-             model::training_flops_per_token(*model, recipe.data.sequence_length) *
-                 static_cast<double>(recipe.total_steps() * recipe.train.batch_tokens));
-  auto line = [](const char* name, int64_t bytes) {
-    fmt::print("{:<18} {:>16} bytes  {}\n", name, bytes, human_bytes(bytes));
-  };
-  fmt::print("memory\n");
-  line("  parameters", plan.parameters);
-  line("  gradients", plan.gradients);
-  line("  optimizer", plan.optimizer);
-  line("  activations", plan.activations);
-  line("  validation", plan.validation);
-  line("  checkpointing", plan.checkpoint);
-  line("  backend", plan.backend);
-  line("  program", kProgramBytes);
-  line("  total", plan.total() + kProgramBytes);
-  return {};
-}
-
 int run_train(const TrainArguments& arguments) {
-  Result<train::Recipe> recipe = train::load_recipe(arguments.recipe, arguments.set);
+  Result<train::Curriculum> recipe = train::load_recipe(arguments.recipe, arguments.set);
   if (!recipe) return report_error(recipe.error());
   if (arguments.print_config) {
     fmt::print("{}", to_toml(recipe->resolved()));
     return 0;
   }
-  Result<Machine> machine = make_machine(arguments.threads);
+  Result<MachineSettings> settings = MachineSettings::load(arguments.machine);
+  if (!settings) return report_error(settings.error());
+  if (arguments.threads > 0) settings->threads = arguments.threads;
+  if (arguments.virtual_ranks > 0) settings->virtual_ranks = arguments.virtual_ranks;
+  settings->recompute |= arguments.recompute;
+  Result<Machine> machine = make_machine(settings->threads);
   if (!machine) return report_error(machine.error());
-  train::TrainRequest request;
-  request.engine = {arguments.virtual_ranks, arguments.recompute};
   if (arguments.dry_run) {
-    const Status status = dry_run(*recipe, request.engine, *machine->kernels);
+    const Status status = print_cost(*recipe, *settings, *machine);
     return status.ok() ? 0 : report_error(status.error());
   }
-  request.run_directory = arguments.run.empty() ? "runs/" + recipe->name : arguments.run;
+  if (const Status fits = check_memory(*recipe, *settings, *machine->kernels); !fits.ok())
+    return report_error(fits.error());
+  train::TrainRequest request;
+  request.engine = {settings->virtual_ranks, settings->recompute};
+  request.from = arguments.from;
+  request.run_directory = arguments.run.empty() ? "runs/" + recipe->first().name : arguments.run;
   request.stop_after_step = arguments.stop_after_step;
   request.stop = &watch_signals();
   ConsoleObserver observer;
@@ -159,7 +134,8 @@ int run_train(const TrainArguments& arguments) {
     const Status written = profile.write_trace(trace);
     if (!written) return report_error(written.error());
     fmt::print("{}trace: {} (open in chrome://tracing or ui.perfetto.dev)\n",
-               profile.table(request.peak_flops), trace.string());
+               profile.table(profile.kernels().measure_peak_flops(recipe->first().compute())),
+               trace.string());
   }
   if (*outcome == train::Outcome::kStopped)
     fmt::print(stderr, "stopped and saved; the same command goes on\n");
@@ -177,11 +153,15 @@ void add_train(CLI::App& app, int& exit_code) {
   command->add_option("--run", arguments->run, "Run directory (default: runs/NAME of the recipe)");
   command->add_option("--set", arguments->set, "Override a key, for example train.tokens=1000000")
       ->allow_extra_args(false);
+  command->add_option("--from", arguments->from,
+                      "Branch off a checkpoint: a new run under this recipe goes on from it");
+  command->add_option("--machine", arguments->machine,
+                      "Settings of this machine (default: machine.toml, if there is one)");
   command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
       ->check(CLI::Range(1, 4096));
   command
       ->add_option("--virtual-ranks", arguments->virtual_ranks, "Compute as so many machines would")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(CLI::Range(1, 1024));
   command
       ->add_option("--stop-after-step", arguments->stop_after_step,
                    "Save and stop when so many steps are done")
@@ -191,7 +171,7 @@ void add_train(CLI::App& app, int& exit_code) {
   command->add_flag("--profile", arguments->profile,
                     "Print where the time went by operation and write RUN/trace.json");
   command->add_flag("--dry-run", arguments->dry_run,
-                    "Print size, steps and exact memory, then stop");
+                    "Print size, steps, exact memory, time and energy, then stop");
   command->add_flag("--print-config", arguments->print_config,
                     "Print the recipe with every default and stop");
   command->footer(

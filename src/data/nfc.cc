@@ -2,6 +2,7 @@
 #include "data/nfc.h"
 
 #include <unicode/unorm2.h>
+#include <unicode/uset.h>
 #include <unicode/utypes.h>
 
 #include <vector>
@@ -22,15 +23,27 @@ void append_utf16(uint32_t code, std::vector<UChar>& out) {
   out.push_back(static_cast<UChar>(0xdc00 + (code & 0x3ff)));
 }
 
+// The tables of the tokenizers library end with Unicode 9.0: characters added later stand apart,
+// with no order and no composition. Ids must be equal, so they stand apart here too.
+const UNormalizer2* normalizer() {
+  static const UNormalizer2* const instance = [] {
+    UErrorCode code = U_ZERO_ERROR;
+    USet* const known = uset_openPattern(u"[:age=9.0:]", -1, &code);
+    const UNormalizer2* const nfc = unorm2_getNFCInstance(&code);
+    const UNormalizer2* const filtered = unorm2_openFiltered(nfc, known, &code);
+    NAITE_CHECK(U_SUCCESS(code), "ICU has no NFC data: {}", u_errorName(code));
+    return filtered;  // refers to `known`; both live as long as the program
+  }();
+  return instance;
+}
+
 void append_normalized(const std::vector<UChar>& units, std::string& out) {
   UErrorCode code = U_ZERO_ERROR;
-  const UNormalizer2* const nfc = unorm2_getNFCInstance(&code);
-  NAITE_CHECK(U_SUCCESS(code), "ICU has no NFC data: {}", u_errorName(code));
   // One unit can become three at most (UAX #15, table of worst cases for NFC in UTF-16).
   std::vector<UChar> composed(units.size() * 3);
   const int32_t count =
-      unorm2_normalize(nfc, units.data(), static_cast<int32_t>(units.size()), composed.data(),
-                       static_cast<int32_t>(composed.size()), &code);
+      unorm2_normalize(normalizer(), units.data(), static_cast<int32_t>(units.size()),
+                       composed.data(), static_cast<int32_t>(composed.size()), &code);
   NAITE_CHECK(U_SUCCESS(code), "ICU cannot normalise: {}", u_errorName(code));
   for (int32_t i = 0; i < count; ++i) {
     uint32_t unit = composed[static_cast<size_t>(i)];

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Unicode normal form C, for tokenizers of others that ask for it (Qwen's do). Naite's own
-// vocabularies and its data preparation leave every byte as it is.
+// Unicode normal form C, for tokenizers of others that ask for it (Qwen's do), as of Unicode 9.0:
+// the tables of Hugging Face tokenizers, whose ids ours must equal. Our own vocabularies and the
+// preparation of data leave every byte as it is.
 #include <string>
 #include <string_view>
 

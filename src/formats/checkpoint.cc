@@ -154,13 +154,11 @@ Status write_record(const fs::path& directory, json record) {
 Status check_files(const fs::path& directory) {
   NAITE_ASSIGN(const std::string text, read_file(directory / kRecord));
   NAITE_ASSIGN(const json record, parse_json(text, (directory / kRecord).string()));
-  if (!record.is_object() || !record.contains("files") || !record["files"].is_object())
-    return fail(
-        "{} lists no files: the checkpoint is damaged; remove {} to go on from an earlier one",
-        (directory / kRecord).string(), directory.string());
-  for (const auto& [file, expected] : record["files"].items()) {
+  using Files = std::map<std::string, std::string>;
+  NAITE_ASSIGN(const Files files, record_files(record, (directory / kRecord).string()));
+  for (const auto& [file, expected] : files) {
     NAITE_ASSIGN(const std::string found, sha256_file(directory / file));
-    if (!expected.is_string() || found != expected.get<std::string>())
+    if (found != expected)
       return fail(
           "{} is damaged: its SHA-256 is not the one in record.json; remove {} to go on "
           "from an earlier checkpoint",
@@ -243,6 +241,27 @@ Status read_masters(const fs::path& directory, const std::vector<tape::Parameter
   NAITE_TRY(check_files(directory));
   NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
   return find_masters(optimizer, specs, directory, masters);
+}
+
+Result<std::map<std::string, std::string>> record_files(const json& record,
+                                                        const std::string& name) {
+  if (!record.is_object() || !record.contains("files") || !record["files"].is_object())
+    return fail(
+        "{} lists no files: the checkpoint is damaged; remove it to go on from an earlier "
+        "one",
+        name);
+  std::map<std::string, std::string> out;
+  for (const auto& [file, digest] : record["files"].items()) {
+    const fs::path path(file);
+    const bool leaves = path.is_absolute() || file.empty() ||
+                        file.find('\0') != std::string::npos ||
+                        std::find(path.begin(), path.end(), "..") != path.end();
+    if (leaves || !digest.is_string())
+      return fail("{}: `files` must give the SHA-256 of files in its directory, has {}", name,
+                  shown_name(file));
+    out[file] = digest.get<std::string>();
+  }
+  return out;
 }
 
 Result<std::string> weights_digest(const fs::path& directory) {

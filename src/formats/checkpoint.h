@@ -15,6 +15,7 @@
 // A directory with its final name is complete: it is filled under a temporary name, fsynced,
 // renamed.
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -58,6 +59,10 @@ Status read_checkpoint(const std::filesystem::path& directory, TrainingState& st
 // The masters alone, one parameter after another, after checking every file.
 Status read_masters(const std::filesystem::path& directory,
                     const std::vector<tape::ParameterSpec>& specs, std::vector<float>& masters);
+
+// The files that a record.json lists, with their SHA-256. A path out of the directory is refused.
+Result<std::map<std::string, std::string>> record_files(const nlohmann::json& record,
+                                                        const std::string& name);
 
 // SHA-256 over the model's tensors: name, type, shape and bytes, ascending by name. Any Hugging
 // Face directory.

@@ -142,6 +142,9 @@ class Kernels {
  public:
   virtual ~Kernels() = default;
   virtual std::string name() const = 0;  // "reference", "cpu avx512_bf16", ...
+  // Flops a second that the machine offers products in `compute` right now, on all threads of the
+  // backend; measured in some twenty milliseconds. 0: not known.
+  virtual double measure_peak_flops(DType compute) = 0;
 
   // --- memory ------------------------------------------------------------------------------------
   // Zeroed, aligned to 64 bytes at least. Everything is allocated before the first step.

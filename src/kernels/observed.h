@@ -34,6 +34,7 @@ class ObservedKernels final : public Kernels {
   void download(void* to_host, const void* from, int64_t bytes) override {
     inner_.download(to_host, from, bytes);
   }
+  double measure_peak_flops(DType compute) override { return inner_.measure_peak_flops(compute); }
   int64_t fixed_bytes() const override { return inner_.fixed_bytes(); }
   int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) const override {
     return inner_.prepared_bytes(use, compute, rows, cols);

@@ -31,6 +31,9 @@ struct Config {
   bool attention_bias;                 // on all four projections
   int64_t window, first_window_layer;  // window 0: none
   Rotary rotary;
+  // Tri: every so many layers one without rotation and window; 0: none.
+  int64_t global_attention_freq;
+  double attn_scale, floor_scale;
 };
 
 class Llama final : public Model {
@@ -49,8 +52,18 @@ class Llama final : public Model {
   }
 
  private:
-  Tensor self_attention(Tape& tape, const Inputs& in, Tensor rotary, Tensor n,
-                        const std::string& layer, int64_t window) const;
+  // What a layer does with positions: tables for rope() and the window of its keys.
+  struct Positions {
+    Tensor queries, keys;  // keys absent: they do not turn
+    int64_t window;        // 0: all
+  };
+  Positions positions_of(int64_t layer, Tensor rotary, Tensor growing) const;
+  bool is_global(int64_t layer) const {
+    return c_.global_attention_freq > 0 && (layer + 1) % c_.global_attention_freq == 0;
+  }
+  std::vector<float> growing_queries(int64_t num_positions) const;
+  Tensor self_attention(Tape& tape, const Inputs& in, const Positions& positions, Tensor n,
+                        const std::string& layer) const;
   Tensor mlp(Tape& tape, Tensor n, const std::string& layer) const;
   Tensor matrix(Tape& tape, const std::string& name, int64_t rows, int64_t cols,
                 bool to_residual = false) const;
@@ -65,6 +78,10 @@ Outputs Llama::forward(Tape& tape, const Inputs& in) const {
                                        Role::kEmbedding, c_.initializer_range});
   const Tensor rotary =
       tape.constant("rotary", in.num_positions, c_.head_dim, c_.rotary.table(in.num_positions));
+  Tensor growing = {};
+  if (c_.global_attention_freq > 0)
+    growing = tape.constant("growing queries", in.num_positions, c_.head_dim,
+                            growing_queries(in.num_positions));
 
   Tensor x = tape::embedding(in.ids, table);  // [T, D], the residual stream
   Tensor delta = {};                          // [T, D], what the last block adds to it
@@ -79,8 +96,7 @@ Outputs Llama::forward(Tape& tape, const Inputs& in) const {
     tape.begin_segment();
     const std::string layer = fmt::format("model.layers.{}", i);
     Tensor n = add_and_norm(layer + ".input_layernorm.weight");
-    delta = self_attention(tape, in, rotary, n, layer + ".self_attn",
-                           i < c_.first_window_layer ? 0 : c_.window);
+    delta = self_attention(tape, in, positions_of(i, rotary, growing), n, layer + ".self_attn");
     n = add_and_norm(layer + ".post_attention_layernorm.weight");
     delta = mlp(tape, n, layer + ".mlp");
   }
@@ -91,8 +107,26 @@ Outputs Llama::forward(Tape& tape, const Inputs& in) const {
                                   c_.initializer_range})};
 }
 
-Tensor Llama::self_attention(Tape& tape, const Inputs& in, Tensor rotary, Tensor n,
-                             const std::string& layer, int64_t window) const {
+Llama::Positions Llama::positions_of(int64_t layer, Tensor rotary, Tensor growing) const {
+  if (is_global(layer)) return {growing, {}, 0};
+  return {rotary, rotary, layer < c_.first_window_layer ? 0 : c_.window};
+}
+
+// A table for rope() that turns nothing and multiplies a query at position p by
+// 1 + attn_scale ln(floor((p + 1) / floor_scale) + 1): cosines that are no cosines, sines of zero.
+std::vector<float> Llama::growing_queries(int64_t num_positions) const {
+  const int64_t half = c_.head_dim / 2;
+  std::vector<float> table(static_cast<size_t>(num_positions * c_.head_dim), 0.0f);
+  for (int64_t p = 0; p < num_positions; ++p) {
+    const double steps = std::floor(static_cast<double>(p + 1) / c_.floor_scale);
+    const auto factor = static_cast<float>(1 + c_.attn_scale * exact_ln(steps + 1));
+    std::fill_n(table.begin() + p * c_.head_dim, half, factor);
+  }
+  return table;
+}
+
+Tensor Llama::self_attention(Tape& tape, const Inputs& in, const Positions& positions, Tensor n,
+                             const std::string& layer) const {
   const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads, width = c_.head_dim;
   const bool biased = c_.variant.query_key_value_bias || c_.attention_bias;
   const auto projection = [&](const std::string& name, int64_t rows) -> tape::Weight {
@@ -102,16 +136,18 @@ Tensor Llama::self_attention(Tape& tape, const Inputs& in, Tensor rotary, Tensor
   const std::vector<Tensor> qkv =
       tape::linear(n, {projection(".q_proj", H * width), projection(".k_proj", K * width),
                        projection(".v_proj", K * width)});
-  const auto turned = [&](Tensor x, const std::string& norm, int64_t heads) {
+  const auto turned = [&](Tensor x, const std::string& norm, Tensor table, int64_t heads) {
     if (c_.variant.query_key_norm)
       x = tape::rms_norm(x, norm_weight(tape, layer + norm, width), c_.rms_norm_eps, heads);
-    return tape::rope(x, in.positions, rotary, heads);
+    return table.tape == nullptr ? x : tape::rope(x, in.positions, table, heads);
   };
-  const Tensor q = turned(qkv[0], ".q_norm.weight", H);  // [T, H width]
-  const Tensor k = in.remember(tape, layer + ".k", turned(qkv[1], ".k_norm.weight", K));
+  const Tensor q = turned(qkv[0], ".q_norm.weight", positions.queries, H);  // [T, H width]
+  const Tensor k =
+      in.remember(tape, layer + ".k", turned(qkv[1], ".k_norm.weight", positions.keys, K));
   const Tensor v = in.remember(tape, layer + ".v", qkv[2]);
   const double scale = 1.0 / std::sqrt(static_cast<double>(width));
-  const Tensor y = tape::attention(q, k, v, in.spans, {H, K, width, width, scale, window});
+  const Tensor y =
+      tape::attention(q, k, v, in.spans, {H, K, width, width, scale, positions.window});
   return tape::linear(y,
                       {{matrix(tape, layer + ".o_proj.weight", c_.hidden_size, H * width, true),
                         bias(tape, layer + ".o_proj.bias", c_.hidden_size, c_.attention_bias)}})[0];
@@ -172,6 +208,12 @@ nlohmann::json Llama::config() const {
   if (type == "llama" || type == "qwen3") out["attention_bias"] = c_.attention_bias;
   if (type == "mistral" || is_qwen)
     out["sliding_window"] = c_.window == 0 ? nlohmann::json() : nlohmann::json(c_.window);
+  if (type == "tri") {
+    out["sliding_window"] = c_.window;
+    out["global_attention_freq"] = c_.global_attention_freq;
+    out["attn_scale"] = c_.attn_scale;
+    out["floor_scale"] = c_.floor_scale;
+  }
   if (is_qwen) {
     out["use_sliding_window"] = c_.window != 0;
     out["max_window_layers"] = c_.first_window_layer;
@@ -186,16 +228,17 @@ int64_t optional_integer(Table& table, const char* key, int64_t fallback, int64_
 }
 
 Config read_config(Table& table, const Variant& variant, int64_t max_positions) {
-  constexpr int64_t kMany = int64_t{1} << 32;
+  // Bounds far above any model, low enough that no count of parameters or bytes passes 63 bits.
+  constexpr int64_t kWidth = int64_t{1} << 17;
   Config c{};
   c.variant = variant;
   c.vocab_size = table.integer("vocab_size", std::nullopt, 2, INT32_MAX);
-  c.hidden_size = table.integer("hidden_size", std::nullopt, 1, kMany);
-  c.intermediate_size = table.integer("intermediate_size", std::nullopt, 1, kMany);
-  c.num_hidden_layers = table.integer("num_hidden_layers", std::nullopt, 1, 100'000);
-  c.num_attention_heads = table.integer("num_attention_heads", std::nullopt, 1, 1'000'000);
+  c.hidden_size = table.integer("hidden_size", std::nullopt, 1, kWidth);
+  c.intermediate_size = table.integer("intermediate_size", std::nullopt, 1, 4 * kWidth);
+  c.num_hidden_layers = table.integer("num_hidden_layers", std::nullopt, 1, 4096);
+  c.num_attention_heads = table.integer("num_attention_heads", std::nullopt, 1, kWidth);
   c.num_key_value_heads =
-      optional_integer(table, "num_key_value_heads", c.num_attention_heads, 1'000'000);
+      optional_integer(table, "num_key_value_heads", c.num_attention_heads, kWidth);
   c.head_dim = optional_integer(table, "head_dim", 0, 65536);
   if (c.head_dim == 0) {
     if (c.hidden_size % c.num_attention_heads != 0)
@@ -204,6 +247,8 @@ Config read_config(Table& table, const Variant& variant, int64_t max_positions) 
                                               c.num_attention_heads));
     c.head_dim = std::max<int64_t>(1, c.hidden_size / c.num_attention_heads);
   }
+  if (c.head_dim > kWidth / c.num_attention_heads)
+    table.reject("head_dim", fmt::format("at most {} / num_attention_heads", kWidth));
   if (c.head_dim % 2 != 0) table.reject("head_dim", "even, for rotary pairs");
   if (c.num_attention_heads % c.num_key_value_heads != 0)
     table.reject("num_key_value_heads",
@@ -235,6 +280,14 @@ void read_qwen_window(Table& table, Config& c) {
     if (kinds[i] !=
         (static_cast<int64_t>(i) < c.first_window_layer ? "full_attention" : "sliding_attention"))
       table.reject("layer_types", "full_attention first, then sliding_attention");
+}
+
+// trillion-labs/trillion-deployment-utils, the constructor's defaults.
+void read_global_layers(Table& table, Config& c) {
+  c.window = table.integer("sliding_window", 4096, 1, INT32_MAX);
+  c.global_attention_freq = table.integer("global_attention_freq", 4, 1, 100'000);
+  c.attn_scale = table.number("attn_scale", 1.0, 0, 1e3);
+  c.floor_scale = table.number("floor_scale", 1.0, 1, 1e9);
 }
 
 Result<std::unique_ptr<Model>> finish(Table& table, Config config) {
@@ -275,6 +328,12 @@ Result<std::unique_ptr<Model>> make_qwen3(Table& table) {
       32768);
   read_attention_bias(table, c);
   read_qwen_window(table, c);
+  return finish(table, std::move(c));
+}
+
+Result<std::unique_ptr<Model>> make_tri(Table& table) {
+  Config c = read_config(table, {"tri", "TriForCausalLM"}, 32768);
+  read_global_layers(table, c);
   return finish(table, std::move(c));
 }
 

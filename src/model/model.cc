@@ -20,11 +20,8 @@ struct Architecture {
 // Every architecture of the project, one line each.
 const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> list = {
-      {"llama", make_llama},
-      {"mistral", make_mistral},
-      {"qwen2", make_qwen2},
-      {"qwen3", make_qwen3},
-      {"motif", make_motif},
+      {"llama", make_llama}, {"mistral", make_mistral}, {"qwen2", make_qwen2},
+      {"qwen3", make_qwen3}, {"motif", make_motif},     {"tri", make_tri},
   };
   return list;
 }

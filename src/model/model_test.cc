@@ -61,6 +61,12 @@ json small_model(const std::string& form) {
                    {"use_sliding_window", true},
                    {"sliding_window", 4},
                    {"max_window_layers", 1}});
+  if (form == "tri")
+    config.update({{"model_type", "tri"},
+                   {"sliding_window", 3},
+                   {"global_attention_freq", 2},
+                   {"attn_scale", 0.5},
+                   {"floor_scale", 2.0}});
   if (form == "qwen3")
     config.update(
         {{"model_type", "qwen3"},
@@ -163,7 +169,7 @@ class Family : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Models, Family,
                          testing::Values("llama", "llama_tied", "llama_biased", "mistral", "qwen2",
                                          "qwen3", "motif", "motif_3to1", "motif_4to1",
-                                         "motif_silu"),
+                                         "motif_silu", "tri"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(Family, GradientsAreDerivativesUnderThePlan) {
@@ -245,14 +251,14 @@ TEST(Config, BadModelsAreOneClearLine) {
             "is 3");
   EXPECT_EQ(
       message("model_type", "lama"),
-      "r.toml: [model] `model_type` must be one of llama, mistral, qwen2, qwen3, motif, is "
+      "r.toml: [model] `model_type` must be one of llama, mistral, qwen2, qwen3, motif, tri, is "
       "\"lama\"");
   EXPECT_EQ(message("hiden_size", 3),
             "r.toml: [model] does not know the key `hiden_size`; did you mean `hidden_size`?");
   EXPECT_EQ(message("head_dim", 3),
             "r.toml: [model] `head_dim` must be even, for rotary pairs, is 3");
   EXPECT_EQ(message("hidden_size", "x"),
-            "r.toml: [model] `hidden_size` must be an integer from 1 to 4294967296, is \"x\"");
+            "r.toml: [model] `hidden_size` must be an integer from 1 to 131072, is \"x\"");
 }
 
 TEST(Motif, LambdaStartsAsInThePublishedModels) {
@@ -366,6 +372,15 @@ TEST(Count, MatchesTheFormula) {
                                              {"num_attention_heads", 64},
                                              {"num_key_value_heads", 8}});
   EXPECT_EQ(count_parameters(*model), 70'553'706'496);  // Llama 3 70B
+  const std::unique_ptr<Model> tri = make({{"model_type", "tri"},
+                                           {"vocab_size", 124416},
+                                           {"hidden_size", 8192},
+                                           {"intermediate_size", 28672},
+                                           {"num_hidden_layers", 80},
+                                           {"num_attention_heads", 64},
+                                           {"num_key_value_heads", 8},
+                                           {"head_dim", 128}});
+  EXPECT_EQ(count_parameters(*tri), 70'490'791'936);
 }
 
 }  // namespace

@@ -12,6 +12,8 @@ namespace {
 
 using tape::Role;
 
+// A bound far above any model, low enough that no count of parameters or bytes passes 63 bits.
+constexpr int64_t kWidth = int64_t{1} << 17;
 constexpr double kPolyNormEpsilon = 1e-6;
 constexpr double kLambdaStd = 0.1;
 
@@ -191,11 +193,10 @@ int64_t optional_integer(Table& table, const char* key, int64_t fallback, int64_
 }
 
 void read_heads(Table& table, Config& c) {
-  constexpr int64_t kManyHeads = 1'000'000;
-  const int64_t heads = table.integer("num_attention_heads", std::nullopt, 2, kManyHeads);
+  const int64_t heads = table.integer("num_attention_heads", std::nullopt, 2, kWidth);
   const bool is_plain = !table.has("num_noise_heads") || table.raw("num_noise_heads")->is_null();
-  const int64_t noises = optional_integer(table, "num_noise_heads", heads / 2, kManyHeads);
-  const int64_t keys = optional_integer(table, "num_key_value_heads", heads, kManyHeads);
+  const int64_t noises = optional_integer(table, "num_noise_heads", heads / 2, kWidth);
+  const int64_t keys = optional_integer(table, "num_key_value_heads", heads, kWidth);
   c.num_attention_heads = heads;
   c.num_noise_heads = noises;
   c.num_key_value_heads = keys;
@@ -220,6 +221,8 @@ void read_heads(Table& table, Config& c) {
                    fmt::format("a multiple of num_attention_heads = {} (or give head_dim)", heads));
     c.head_dim = std::max<int64_t>(1, c.hidden_size / heads);
   }
+  if (c.head_dim > kWidth / heads)
+    table.reject("head_dim", fmt::format("at most {} / num_attention_heads", kWidth));
   if (c.head_dim % 2 != 0) table.reject("head_dim", "even, for rotary pairs");
 }
 
@@ -231,12 +234,11 @@ double motif_lambda_initial(int64_t layer) {
 }
 
 Result<std::unique_ptr<Model>> make_motif(Table& table) {
-  constexpr int64_t kMany = int64_t{1} << 32;
   Config c{};
   c.vocab_size = table.integer("vocab_size", std::nullopt, 2, INT32_MAX);
-  c.hidden_size = table.integer("hidden_size", std::nullopt, 1, kMany);
-  c.intermediate_size = table.integer("intermediate_size", std::nullopt, 1, kMany);
-  c.num_hidden_layers = table.integer("num_hidden_layers", std::nullopt, 1, 100'000);
+  c.hidden_size = table.integer("hidden_size", std::nullopt, 1, kWidth);
+  c.intermediate_size = table.integer("intermediate_size", std::nullopt, 1, 4 * kWidth);
+  c.num_hidden_layers = table.integer("num_hidden_layers", std::nullopt, 1, 4096);
   read_heads(table, c);
   c.max_position_embeddings = table.integer("max_position_embeddings", 32768, 1, INT32_MAX);
   c.rms_norm_eps = table.number("rms_norm_eps", 1e-6, 0, 1);

@@ -14,10 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kPi = 3.14159265358979323846;
-constexpr double kLn2 = 0.693147180559945309417;
 constexpr double kFactorMax = 1e6;
-
-double natural_log(double x) { return exact_log2(x) * kLn2; }
 
 void scale_llama3(Table& table, Rotary& rotary, int64_t max_positions) {
   const double factor = table.number("factor", std::nullopt, 1, kFactorMax);
@@ -36,7 +33,7 @@ void scale_llama3(Table& table, Rotary& rotary, int64_t max_positions) {
 
 // The factor on scores' square root, 0.1 m ln s + 1 (equation 22 of the paper).
 double yarn_magnitude(double factor, double scale) {
-  return factor > 1 ? 0.1 * scale * natural_log(factor) + 1 : 1.0;
+  return factor > 1 ? 0.1 * scale * exact_ln(factor) + 1 : 1.0;
 }
 
 void scale_yarn(Table& table, Rotary& rotary, int64_t max_positions) {
@@ -56,7 +53,7 @@ void scale_yarn(Table& table, Rotary& rotary, int64_t max_positions) {
   const auto half = static_cast<double>(rotary.frequencies.size());
   // The (fractional) index of the frequency that turns `turns` times in the original context.
   const auto index_of = [&](double turns) {
-    return half * natural_log(original / (turns * 2 * kPi)) / natural_log(rotary.theta);
+    return half * exact_ln(original / (turns * 2 * kPi)) / exact_ln(rotary.theta);
   };
   double first = index_of(fast), last = index_of(slow);
   if (truncate) {

@@ -91,7 +91,7 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       parameters_(kernels, recipe.compute(), train_tape_.tape.parameters()),
       train_(train_tape_.tape, parameters_, {.recompute = options.recompute}),
       eval_(eval_tape_.tape, parameters_),
-      optimizer_(recipe.optimizer, kernels, parameters_) {
+      optimizer_(recipe, kernels, parameters_) {
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
   const auto tokens = static_cast<size_t>(recipe.train.batch_tokens);
@@ -123,7 +123,7 @@ double Engine::fill_and_scale(const data::Loader& loader, int64_t step) {
   for (int64_t i = 0; i < recipe_.num_micro_batches(); ++i) {
     const auto at = static_cast<size_t>(i * tokens), count = static_cast<size_t>(tokens);
     loader.fill(
-        step, i * rows, rows,
+        step - recipe_.first_step, i * rows, rows,
         {std::span(tokens_).subspan(at, count), std::span(targets_).subspan(at, count),
          std::span(positions_).subspan(at, count), std::span(spans_).subspan(2 * at, 2 * count)});
   }
@@ -195,6 +195,7 @@ Engine::Slab Engine::sum_ranks() {
 
 double Engine::grad_norm(const Slab& slab) {
   const double squares = kernels::tree_sum<float>(0, parameters_.size(), [&](int64_t p) {
+    if (!optimizer_.trains(static_cast<int>(p))) return 0.0f;
     return kernels_.sum_squares(parameters_.layout().view(slab, static_cast<int>(p)));
   });
   return std::sqrt(squares);
@@ -213,8 +214,7 @@ StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
 void Engine::update(int64_t step, double grad_norm) {
   const double limit = recipe_.train.max_grad_norm;
   const float scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
-  optimizer_.update(step, recipe_.learning_rate(step), recipe_.other_learning_rate(step), scale,
-                    gradient_);
+  optimizer_.update(step, scale, gradient_);
   parameters_.prepare_all();
 }
 
@@ -278,6 +278,21 @@ void Engine::load(const formats::TrainingState& state) {
   }
   optimizer_.load(state);
   parameters_.prepare_all();
+}
+
+Status Engine::check_shapes(const formats::TrainingState& state, const std::string& name) const {
+  const std::vector<tape::ParameterSpec>& own = parameters_.specs();
+  for (size_t p = 0; p < std::max(own.size(), state.specs.size()); ++p) {
+    const bool both = p < own.size() && p < state.specs.size();
+    if (both && own[p].name == state.specs[p].name && own[p].rows == state.specs[p].rows &&
+        own[p].cols == state.specs[p].cols)
+      continue;
+    return fail(
+        "{}: the tensor {} is not that of the stage before; [model] may change positions, "
+        "not shapes",
+        name, p < own.size() ? own[p].name : state.specs[p].name);
+  }
+  return {};
 }
 
 int64_t Engine::bytes() const {

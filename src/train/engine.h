@@ -60,9 +60,10 @@ class Engine {
 
   void initialise(uint64_t seed, ThreadPool& pool);
 
-  // Gradient of step `step` and its norm; nothing is changed yet.
+  // Gradient of the run's step `step`, which belongs to the recipe's stage, and its norm; nothing
+  // is changed yet.
   StepResult gradient(const data::Loader& loader, int64_t step);
-  // The update number `step` (from 0) with the gradient that was just computed.
+  // The run's update number `step` (from 0) with the gradient that was just computed.
   void update(int64_t step, double grad_norm);
 
   // Mean loss and bits per byte of one source's held-out text.
@@ -75,6 +76,8 @@ class Engine {
   // Copies parameters and moments to the host and back. The cursor is the caller's.
   void save(formats::TrainingState& state) const;
   void load(const formats::TrainingState& state);
+  // Fails, naming the tensor, where `state` does not have this model's tensors.
+  Status check_shapes(const formats::TrainingState& state, const std::string& name) const;
 
   tape::Parameters& parameters() { return parameters_; }
   int64_t bytes() const;

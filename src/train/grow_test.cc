@@ -74,7 +74,7 @@ class Grow : public testing::Test {
         }));
   }
   static Recipe recipe_of(const json& model, double noise) {
-    Result<Recipe> recipe =
+    Result<Curriculum> recipe =
         parse_recipe({{"data",
                        {{"sequence_length", 32}, {"source", {{{"name", "text"}, {"path", "x"}}}}}},
                       {"model", model},
@@ -83,7 +83,7 @@ class Grow : public testing::Test {
                       {"growth", {{"noise", noise}}}},
                      "r.toml");
     NAITE_CHECK(recipe.ok(), "{}", recipe.error().message);
-    return *std::move(recipe);
+    return recipe->first();
   }
   // Of the last of twelve tokens.
   std::vector<float> logits(const model::Model& model, const std::vector<float>& values) {

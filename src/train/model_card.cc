@@ -5,7 +5,7 @@ namespace naite::train {
 
 std::string model_card(const Recipe& recipe, const model::Model& model,
                        const data::Manifest& manifest, const nlohmann::json& record) {
-  const auto step = record["step"].get<int64_t>(), total = recipe.total_steps();
+  const auto step = record["step"].get<int64_t>(), total = record["total_steps"].get<int64_t>();
   std::string origin = "Trained from random weights";
   if (record.contains("parent"))
     origin = fmt::format("Grown from the model with the weights digest {} and trained",
@@ -17,17 +17,18 @@ std::string model_card(const Recipe& recipe, const model::Model& model,
       recipe.name, origin, model::count_parameters(model), step, total,
       100.0 * static_cast<double>(step) / static_cast<double>(total),
       record["tokens"].get<int64_t>(), record["planned_tokens"].get<int64_t>());
-  text +=
-      "## Data\n\n| source | licence | origin | documents | tokens | read so far | epochs |\n"
-      "|---|---|---|---|---|---|---|\n";
+  text += fmt::format(
+      "## Data\n\n| source | licence | origin | documents | tokens | read in stage {} | epochs |\n"
+      "|---|---|---|---|---|---|---|\n",
+      recipe.stage);
   for (size_t i = 0; i < manifest.sources.size(); ++i) {
     const data::ManifestSource& source = manifest.sources[i];
     const nlohmann::json& read = record["data"][i];
     text += fmt::format("| {} | {} | {} | {} | {} | {} | {:.2f} |\n", source.name,
                         source.license.empty() ? "not stated" : source.license,
                         source.origin.empty() ? "not stated" : source.origin,
-                        source.train.documents, source.train.tokens, read["tokens"].get<int64_t>(),
-                        read["epochs"].get<double>());
+                        source.train.documents, source.train.tokens,
+                        read["stage_tokens"].get<int64_t>(), read["stage_epochs"].get<double>());
   }
   if (!record["validation"].empty()) {
     text +=

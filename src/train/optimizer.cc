@@ -66,18 +66,20 @@ View Optimizer::Group::view(int parameter) const {
   return layout.view(slab, static_cast<int>(it - members.begin()));
 }
 
-Optimizer::Optimizer(const OptimizerOptions& options, kernels::Kernels& kernels,
-                     tape::Parameters& parameters)
-    : options_(options),
+Optimizer::Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters)
+    : recipe_(recipe),
       kernels_(kernels),
       parameters_(parameters),
       m_("m", all_of(parameters.specs()), kernels, parameters.specs()),
-      v_("v", adamw_members(options, parameters.specs()), kernels, parameters.specs()),
-      workspace_(kernels, workspace_bytes(options, kernels, parameters.specs())) {}
+      v_("v", adamw_members(recipe.optimizer, parameters.specs()), kernels, parameters.specs()),
+      workspace_(kernels, workspace_bytes(recipe.optimizer, kernels, parameters.specs())) {
+  for (const ParameterSpec& spec : parameters.specs()) trained_.push_back(recipe.trains(spec.name));
+}
 
-void Optimizer::update(int64_t step, double rate, double other_rate, float gradient_scale,
-                       const tape::Block& gradient) {
-  const OptimizerOptions& o = options_;
+void Optimizer::update(int64_t step, float gradient_scale, const tape::Block& gradient) {
+  const OptimizerOptions& o = recipe_.optimizer;
+  const double rate = recipe_.learning_rate(step);
+  const double other_rate = recipe_.other_learning_rate(step);
   kernels::AdamWArguments a;
   a.gradient_scale = gradient_scale;
   a.beta1 = static_cast<float>(o.beta1);
@@ -91,6 +93,7 @@ void Optimizer::update(int64_t step, double rate, double other_rate, float gradi
   const kernels::Workspace workspace{static_cast<std::byte*>(workspace_.data()),
                                      static_cast<size_t>(workspace_.bytes())};
   for (int p = 0; p < parameters_.size(); ++p) {
+    if (!trained_[p]) continue;
     const ParameterSpec& spec = parameters_.specs()[p];
     const View dp = parameters_.layout().view(gradient, p);
     if (takes_muon(o, spec)) {

@@ -16,12 +16,12 @@ namespace naite::train {
 class Optimizer {
  public:
   // `kernels` and `parameters` must outlive the optimizer.
-  Optimizer(const OptimizerOptions& options, kernels::Kernels& kernels,
-            tape::Parameters& parameters);
+  Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters);
 
-  // Update number `step` (from 0). The rate of embedding, head and vectors is `other_rate`.
-  void update(int64_t step, double rate, double other_rate, float gradient_scale,
-              const tape::Block& gradient);
+  // The run's update number `step` (from 0).
+  void update(int64_t step, float gradient_scale, const tape::Block& gradient);
+
+  bool trains(int parameter) const { return trained_[parameter]; }
 
   // Copies what is kept between updates to the host and back.
   void save(formats::TrainingState& state) const;
@@ -48,9 +48,10 @@ class Optimizer {
     tape::Block slab;
   };
 
-  const OptimizerOptions options_;
+  const Recipe recipe_;
   kernels::Kernels& kernels_;
   tape::Parameters& parameters_;
+  std::vector<bool> trained_;  // by parameter: what the recipe does not train stays as it is
   Group m_, v_;
   tape::Block workspace_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/recipe.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -38,7 +40,7 @@ Status read_train(Table table, Recipe& recipe) {
   t.micro_batch_tokens =
       table.integer("micro_batch_tokens",
                     std::min<int64_t>(t.batch_tokens, std::max<int64_t>(row, 4096 / row * row)), 1,
-                    int64_t{1} << 31);
+                    int64_t{1} << 24);
   if (t.micro_batch_tokens % row != 0)
     table.reject("micro_batch_tokens", fmt::format("a multiple of sequence_length = {}", row));
   if (t.micro_batch_tokens % 2 != 0) table.reject("micro_batch_tokens", "even");
@@ -54,6 +56,11 @@ Status read_train(Table table, Recipe& recipe) {
     table.reject("gradient_groups",
                  fmt::format("a power of two that divides the {} micro-batches", micro_batches));
   t.validation_tokens = table.integer("validation_tokens", 131072, 1, kTokensMax);
+  t.trainable = table.has("trainable") ? table.strings("trainable") : std::vector<std::string>{"*"};
+  if (t.trainable.empty()) table.reject("trainable", "names of tensors, such as [\"*.mlp.*\"]");
+  t.max_loss_ratio = table.number("max_loss_ratio", 3.0, 0, 1e9);
+  if (t.max_loss_ratio > 0 && t.max_loss_ratio <= 1)
+    table.reject("max_loss_ratio", "above 1, or 0 for never");
   return table.finish();
 }
 
@@ -187,23 +194,23 @@ kernels::DType Recipe::compute() const {
 }
 
 std::vector<int64_t> Recipe::steps_every(double share) const {
-  std::vector<int64_t> steps{0};
+  std::vector<int64_t> steps{first_step};
   const int64_t total = total_steps();
   // p% falls at ceil(p x steps); a hair is taken off so that 10% of 100 is 10 in floating point
   // too.
   for (int64_t i = 1; static_cast<double>(i) * share < 1.0 - 1e-9; ++i) {
     const double at = static_cast<double>(i) * share * static_cast<double>(total);
-    const auto step = static_cast<int64_t>(std::ceil(at - 1e-6));
-    if (step > steps.back() && step < total) steps.push_back(step);
+    const int64_t step = first_step + static_cast<int64_t>(std::ceil(at - 1e-6));
+    if (step > steps.back() && step < end_step()) steps.push_back(step);
   }
-  steps.push_back(total);
+  steps.push_back(end_step());
   return steps;
 }
 
 std::vector<int64_t> Recipe::averaging_steps() const {
   if (averaging.last < 2) return {};
   std::vector<int64_t> steps = steps_every(averaging.every);
-  const int64_t decay_begin = total_steps() - decay_steps();
+  const int64_t decay_begin = end_step() - decay_steps();
   std::erase_if(steps, [&](int64_t step) { return step <= decay_begin; });
   return steps;
 }
@@ -233,7 +240,7 @@ double Recipe::other_learning_rate(int64_t step) const {
 double Recipe::scheduled(double peak, int64_t step) const {
   const double total = static_cast<double>(total_steps());
   const double warmup = std::ceil(schedule.warmup_ratio * total - 1e-6);
-  const double done = static_cast<double>(step);
+  const double done = static_cast<double>(step - first_step);
   const double low = schedule.min_learning_rate_ratio;
   if (done < warmup) return peak * (done + 1) / warmup;
   if (schedule.kind == "cosine") {
@@ -253,6 +260,18 @@ double Recipe::decayed(double peak, double x) const {
   if (schedule.decay == "inverse_square_root")
     return peak / std::sqrt(1 + (1 / (low * low) - 1) * x);
   return peak * (1 - (1 - low) * x);
+}
+
+// Every stage walks its sources in an order of its own; the first one's key is the run's seed.
+uint64_t Recipe::loader_seed() const {
+  constexpr uint64_t kGoldenRatio = 0x9e3779b97f4a7c15;
+  return static_cast<uint64_t>(seed) + static_cast<uint64_t>(stage - 1) * kGoldenRatio;
+}
+
+bool Recipe::trains(const std::string& tensor) const {
+  return std::any_of(train.trainable.begin(), train.trainable.end(), [&](const std::string& glob) {
+    return fnmatch(glob.c_str(), tensor.c_str(), 0) == 0;
+  });
 }
 
 Result<std::unique_ptr<model::Model>> Recipe::make_model(int64_t vocab_size) const {
@@ -275,7 +294,9 @@ json Recipe::resolved() const {
                   {"precision", train.precision},
                   {"max_grad_norm", train.max_grad_norm},
                   {"gradient_groups", train.gradient_groups},
-                  {"validation_tokens", train.validation_tokens}};
+                  {"validation_tokens", train.validation_tokens},
+                  {"trainable", train.trainable},
+                  {"max_loss_ratio", train.max_loss_ratio}};
   out["optimizer"] = optimizer_json(optimizer);
   out["schedule"] = {{"kind", schedule.kind},
                      {"warmup_ratio", schedule.warmup_ratio},
@@ -295,20 +316,53 @@ json Recipe::resolved() const {
   return out;
 }
 
-std::string Recipe::digest() const {
+const Recipe& Curriculum::stage_of(int64_t step) const {
+  for (const Recipe& stage : stages)
+    if (step < stage.end_step()) return stage;
+  return stages.back();
+}
+
+json Curriculum::resolved() const {
+  if (stages.size() == 1) return stages[0].resolved();
+  json out = json::object();
+  for (const Recipe& stage : stages) {
+    json tables = stage.resolved();
+    for (const char* whole : {"run", "tokenizer", "sample", "growth"}) {
+      if (!tables.contains(whole)) continue;
+      out[whole] = tables[whole];
+      tables.erase(whole);
+    }
+    out["stage"].push_back(std::move(tables));
+  }
+  return out;
+}
+
+namespace {
+
+// Keys that change no bit of the weights.
+void keep_what_decides_bits(json& tables) {
+  tables.erase("checkpoint");
+  for (const char* key : {"validation_tokens", "max_loss_ratio"}) tables["train"].erase(key);
+  for (json& source : tables["data"]["source"]) source.erase("path");
+}
+
+}  // namespace
+
+std::string Curriculum::digest() const {
   json out = resolved();
   out["run"].erase("name");
   out.erase("sample");
-  out.erase("checkpoint");
-  out["train"].erase("validation_tokens");
   out["tokenizer"].erase("file");
-  if (out["data"].contains("source"))
-    for (json& source : out["data"]["source"]) source.erase("path");
+  if (out.contains("stage"))
+    for (json& stage : out["stage"]) keep_what_decides_bits(stage);
+  else
+    keep_what_decides_bits(out);
   return sha256_hex(out.dump());
 }
 
-Result<Recipe> parse_recipe(const json& value, const std::string& name) {
-  Recipe recipe;
+namespace {
+
+Status read_stage(const json& value, const std::string& name, Recipe& recipe) {
   Table root(value, name + ":");
   static const std::vector<std::string> kTables = {"run",      "tokenizer",  "data",
                                                    "model",    "train",      "optimizer",
@@ -351,11 +405,117 @@ Result<Recipe> parse_recipe(const json& value, const std::string& name) {
       model->max_position_embeddings() < recipe.data.sequence_length)
     return fail("{}: [model] `max_position_embeddings` = {} is below sequence_length = {}", name,
                 model->max_position_embeddings(), recipe.data.sequence_length);
-  return recipe;
+  return {};
 }
 
-Result<Recipe> load_recipe(const std::filesystem::path& path,
-                           const std::vector<std::string>& overrides) {
+json* source_named(json& sources, const json& name) {
+  for (json& source : sources)
+    if (source.is_object() && source.value("name", json()) == name) return &source;
+  return nullptr;
+}
+
+// All sources of all stages, each with the keys of its first mention: prepared once, for every
+// stage in the same order.
+json all_sources(const json& base, const json& stages) {
+  json all = json::array();
+  const auto add = [&](const json& tables) {
+    if (!tables.contains("data") || !tables["data"].is_object()) return;
+    for (const json& source : tables["data"].value("source", json::array()))
+      if (source.is_object() && source_named(all, source.value("name", json())) == nullptr)
+        all.push_back(source);
+  };
+  add(base);
+  for (const json& stage : stages) add(stage);
+  return all;
+}
+
+// The tables of one stage: the recipe's, with the stage's keys on top.
+Result<json> merge_stage(const json& base, const json& stage, const json& sources,
+                         const std::string& where) {
+  if (!stage.is_object()) return fail("{} must be a table", where);
+  static const std::vector<std::string> kTables = {
+      "data", "model", "train", "optimizer", "schedule", "checkpoint", "averaging"};
+  Table table(stage, where);
+  table.ignore(kTables);
+  table.choice("objective", "pretrain", {"pretrain"});
+  NAITE_TRY(table.finish());
+  json merged = base;
+  for (const std::string& key : kTables)
+    for (const json* tables : {&base, &stage})
+      if (tables->contains(key) && !(*tables)[key].is_object())
+        return fail("{} [{}] must be a table", where, key);
+  const bool names_sources = stage.contains("data") && stage["data"].contains("source");
+  for (const auto& [key, tables] : stage.items()) {
+    if (key == "objective") continue;
+    for (const auto& [name, value] : tables.items()) merged[key][name] = value;
+  }
+  merged["data"]["source"] = sources;
+  if (!names_sources) return merged;
+  for (json& source : merged["data"]["source"]) source["weight"] = 0.0;
+  for (const json& named : stage["data"]["source"]) {
+    json* const source = named.is_object()
+                             ? source_named(merged["data"]["source"], named.value("name", json()))
+                             : nullptr;
+    if (source == nullptr) return fail("{} [[stage.data.source]] needs the key `name`", where);
+    source->erase("weight");
+    source->update(named);
+  }
+  return merged;
+}
+
+// What all stages share: text is prepared once, and the weights pass from stage to stage.
+Status check_stages(const std::vector<Recipe>& stages, const std::string& name) {
+  const auto shared = [](const Recipe& r) {
+    json data = r.data.to_json();
+    for (const char* own : {"sequence_length", "attention", "packing", "language_switch"})
+      data.erase(own);
+    for (json& source : data["source"]) source.erase("weight");
+    return data;
+  };
+  for (const Recipe& stage : stages)
+    if (stage.optimizer.name != stages[0].optimizer.name)
+      return fail("{}: stage {} [optimizer] `name` must be that of the first, {}, is {}", name,
+                  stage.stage, stages[0].optimizer.name, stage.optimizer.name);
+  for (const Recipe& stage : stages)
+    if (const json first = shared(stages[0]), own = shared(stage); first != own)
+      return fail("{}: stage {} prepares its text otherwise ({}); that is for [data] alone", name,
+                  stage.stage, recipe_differences(first, own)[0]);
+  return {};
+}
+
+}  // namespace
+
+Result<Curriculum> parse_recipe(const json& value, const std::string& name) {
+  Curriculum out;
+  if (!value.is_object() || !value.contains("stage")) {
+    out.stages.emplace_back();
+    NAITE_TRY(read_stage(value, name, out.stages[0]));
+    return out;
+  }
+  const json& stages = value["stage"];
+  if (!stages.is_array() || stages.empty())
+    return fail("{}: write each stage as a [[stage]] table", name);
+  json base = value;
+  base.erase("stage");
+  const json sources = all_sources(base, stages);
+  for (const json& stage : stages) {
+    Recipe recipe;
+    recipe.stage = static_cast<int>(out.stages.size()) + 1;
+    const std::string where = fmt::format("{}: stage {}", name, recipe.stage);
+    NAITE_ASSIGN(const json tables, merge_stage(base, stage, sources, where));
+    NAITE_TRY(read_stage(tables, where, recipe));
+    if (!out.stages.empty()) {
+      recipe.first_step = out.total_steps();
+      recipe.first_tokens = out.total_tokens();
+    }
+    out.stages.push_back(std::move(recipe));
+  }
+  NAITE_TRY(check_stages(out.stages, name));
+  return out;
+}
+
+Result<Curriculum> load_recipe(const std::filesystem::path& path,
+                               const std::vector<std::string>& overrides) {
   NAITE_ASSIGN(const std::string text, read_file(path));
   NAITE_ASSIGN(json value, parse_toml(text, path.string()));
   for (const std::string& item : overrides) {
@@ -364,9 +524,9 @@ Result<Recipe> load_recipe(const std::filesystem::path& path,
       return fail("--set {}: write key=value, for example --set train.tokens=1000000", item);
     NAITE_TRY(set_by_path(value, item.substr(0, equals), item.substr(equals + 1)));
   }
-  NAITE_ASSIGN(Recipe recipe, parse_recipe(value, path.string()));
-  recipe.directory = path.parent_path();
-  return recipe;
+  NAITE_ASSIGN(Curriculum curriculum, parse_recipe(value, path.string()));
+  for (Recipe& stage : curriculum.stages) stage.directory = path.parent_path();
+  return curriculum;
 }
 
 std::vector<std::string> recipe_differences(const json& a, const json& b) {

@@ -20,9 +20,11 @@ struct TrainOptions {
   int64_t batch_tokens = 0;        // per step
   int64_t micro_batch_tokens = 0;  // per replay of the tape
   std::string precision = "bf16";
-  double max_grad_norm = 1.0;     // 0: no clipping
-  int64_t gradient_groups = 0;    // resolved: a power of two
-  int64_t validation_tokens = 0;  // at most so many per source and measurement
+  double max_grad_norm = 1.0;          // 0: no clipping
+  int64_t gradient_groups = 0;         // resolved: a power of two
+  int64_t validation_tokens = 0;       // at most so many per source and measurement
+  std::vector<std::string> trainable;  // names of tensors, * stands for anything; others stay
+  double max_loss_ratio = 0;  // a loss this many times its recent median stops the run; 0: never
 };
 
 struct MuonOptions {
@@ -51,7 +53,7 @@ struct ScheduleOptions {
 // of such steps, the running parameters being the newest, goes on as the parameters.
 struct AveragingOptions {
   int64_t last = 1;  // how many are averaged; 1: none
-  double every = 0;  // share of the steps
+  double every = 0;  // share of the stage's steps
 };
 
 struct CheckpointOptions {
@@ -66,6 +68,7 @@ struct SampleOptions {
   double top_p = 0.95;
 };
 
+// What one stage of a run trains on and how. A recipe without [[stage]] is a run of one stage.
 struct Recipe {
   std::string name;
   int64_t seed = 0;
@@ -82,23 +85,32 @@ struct Recipe {
   double growth_noise = 0.01;  // of copied weights, over their root mean square; train/grow.h
   std::filesystem::path directory;  // of the recipe file; relative data paths may start there
 
-  int64_t total_steps() const;
+  // Steps and tokens count through all stages; a stage owns [first_step, end_step()).
+  int stage = 1;
+  int64_t first_step = 0, first_tokens = 0;
+
+  int64_t total_steps() const;  // of this stage
+  int64_t end_step() const { return first_step + total_steps(); }
+  // Tokens trained when `step` steps of the run are done, within this stage.
+  int64_t tokens_at(int64_t step) const {
+    return first_tokens + (step - first_step) * train.batch_tokens;
+  }
   int64_t rows_per_step() const { return train.batch_tokens / data.sequence_length; }
   int64_t num_micro_batches() const { return train.batch_tokens / train.micro_batch_tokens; }
   kernels::DType compute() const;
-  // Steps after which a checkpoint is written, ascending; 0 and the last step included, and all
-  // averaging steps.
+  // Steps after which a checkpoint is written, ascending; the first and the last one and all
+  // averaging steps included.
   std::vector<int64_t> checkpoint_steps() const;
   std::vector<int64_t> averaging_steps() const;  // ascending
-  double learning_rate(int64_t step) const;  // for the update number `step`, from 0
+  double learning_rate(int64_t step) const;  // for the update number `step` of the run, from 0
   double other_learning_rate(int64_t step) const;  // of embedding, head and vectors
+  uint64_t loader_seed() const;
+  bool trains(const std::string& tensor) const;  // train.trainable names it
 
   // The architecture with the tokenizer's real vocabulary size.
   Result<std::unique_ptr<model::Model>> make_model(int64_t vocab_size) const;
   // Every key with its resolved value, in the recipe's own form.
   nlohmann::json resolved() const;
-  // SHA-256 of the keys that decide bits: names, paths, prompts and autosaves stay outside.
-  std::string digest() const;
 
  private:
   double scheduled(double peak, int64_t step) const;
@@ -107,11 +119,27 @@ struct Recipe {
   std::vector<int64_t> steps_every(double share) const;
 };
 
+// A run: its stages in order. [[stage]] repeats tables of the recipe, key by key on top of them; a
+// source of a stage that has the name of one of the recipe inherits its keys, and sources that a
+// stage does not name weigh nothing in it.
+struct Curriculum {
+  std::vector<Recipe> stages;
+
+  const Recipe& first() const { return stages.front(); }
+  int64_t total_steps() const { return stages.back().end_step(); }
+  int64_t total_tokens() const { return stages.back().tokens_at(total_steps()); }
+  // The stage that the update number `step` belongs to; past the end, the last one.
+  const Recipe& stage_of(int64_t step) const;
+  nlohmann::json resolved() const;
+  // SHA-256 of the keys that decide bits: names, paths, prompts and autosaves stay outside.
+  std::string digest() const;
+};
+
 // `overrides` are "key=value" texts of --set, applied in order.
-Result<Recipe> load_recipe(const std::filesystem::path& path,
-                           const std::vector<std::string>& overrides);
+Result<Curriculum> load_recipe(const std::filesystem::path& path,
+                               const std::vector<std::string>& overrides);
 // `name` stands for the source in messages.
-Result<Recipe> parse_recipe(const nlohmann::json& value, const std::string& name);
+Result<Curriculum> parse_recipe(const nlohmann::json& value, const std::string& name);
 
 // The first few keys in which two resolved recipes differ, "key: a -> b" each.
 std::vector<std::string> recipe_differences(const nlohmann::json& a, const nlohmann::json& b);

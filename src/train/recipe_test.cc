@@ -27,9 +27,9 @@ json small(const json& changes = json::object()) {
 }
 
 Recipe parsed(const json& changes) {
-  Result<Recipe> recipe = parse_recipe(small(changes), "r.toml");
+  const Result<Curriculum> recipe = parse_recipe(small(changes), "r.toml");
   NAITE_CHECK(recipe.ok(), "{}", recipe.error().message);
-  return *std::move(recipe);
+  return recipe->first();
 }
 
 TEST(Schedule, EveryTailFallsFromThePeakToTheLowestRate) {
@@ -62,11 +62,12 @@ TEST(Recipe, ResolvedRecipesReadBackToTheSameDigest) {
               {{"name", "muon"},
                {"muon", {{"momentum", 0.9}}},
                {"adamw", {{"learning_rate", 0.003}, {"betas", {0.8, 0.9}}}}}}}}) {
-    const Recipe recipe = parsed(changes);
-    Result<Recipe> again = parse_recipe(recipe.resolved(), "again");
+    const Result<Curriculum> recipe = parse_recipe(small(changes), "r.toml");
+    ASSERT_TRUE(recipe.ok()) << recipe.error().message;
+    const Result<Curriculum> again = parse_recipe(recipe->resolved(), "again");
     ASSERT_TRUE(again.ok()) << again.error().message;
-    EXPECT_EQ(again->digest(), recipe.digest());
-    EXPECT_EQ(again->resolved(), recipe.resolved());
+    EXPECT_EQ(again->digest(), recipe->digest());
+    EXPECT_EQ(again->resolved(), recipe->resolved());
   }
 }
 
@@ -77,6 +78,16 @@ TEST(Averaging, HappensInTheDecayAndMakesCheckpoints) {
   EXPECT_EQ(steps, (std::vector<int64_t>{0, 100, 200, 300, 400, 500, 600, 700, 800, 850, 900, 950,
                                          1000}));
   EXPECT_TRUE(parsed({}).averaging_steps().empty());
+}
+
+TEST(Averaging, IsAStagesOwn) {
+  const Result<Curriculum> recipe = parse_recipe(
+      small({{"stage",
+              {json::object(), {{"averaging", {{"last", 2}, {"every", "10%"}}}}}}}),
+      "r.toml");
+  ASSERT_TRUE(recipe.ok()) << recipe.error().message;
+  EXPECT_TRUE(recipe->stages[0].averaging_steps().empty());
+  EXPECT_EQ(recipe->stages[1].averaging_steps(), (std::vector<int64_t>{1900, 2000}));
 }
 
 TEST(Recipe, OnlyWhatIsUnusualIsWritten) {
@@ -97,7 +108,7 @@ TEST(Recipe, MuonHasARateForMatricesAndOneForTheRest) {
 
 TEST(Recipe, BadOptimizersAndTailsAreOneClearLine) {
   const auto message = [](const json& changes) {
-    const Result<Recipe> recipe = parse_recipe(small(changes), "r.toml");
+    const Result<Curriculum> recipe = parse_recipe(small(changes), "r.toml");
     return recipe.ok() ? std::string("accepted") : recipe.error().message;
   };
   EXPECT_EQ(message({{"optimizer", {{"name", "lion"}}}}),
@@ -110,6 +121,8 @@ TEST(Recipe, BadOptimizersAndTailsAreOneClearLine) {
             "learning_rate, name, weight_decay");
   EXPECT_EQ(message({{"averaging", {{"last", 3}}}}),
             "r.toml: [averaging] needs the key `every`");
+  EXPECT_EQ(message({{"stage", {json::object(), {{"optimizer", {{"name", "muon"}}}}}}}),
+            "r.toml: stage 2 [optimizer] `name` must be that of the first, adamw, is muon");
   EXPECT_EQ(message({{"schedule", {{"decay", "sqrt"}}}}),
             "r.toml: [schedule] `decay` must be one of linear, cosine, inverse_square_root, is "
             "\"sqrt\"");

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <sstream>
 
 namespace naite::train {
 
@@ -28,8 +29,8 @@ int64_t step_of(const std::string& name) {
 
 }  // namespace
 
-fs::path RunDirectory::checkpoint(int64_t step, int64_t tokens) const {
-  return checkpoints() / fmt::format("stage1-step{:010}-tokens{:016}", step, tokens);
+fs::path RunDirectory::checkpoint(int stage, int64_t step, int64_t tokens) const {
+  return checkpoints() / fmt::format("stage{}-step{:010}-tokens{:016}", stage, step, tokens);
 }
 
 fs::path RunDirectory::autosave(int64_t step) const {
@@ -69,6 +70,20 @@ Status RunDirectory::rewind_logs(int64_t step) const {
     if (kept != text) NAITE_TRY(write_file(path, kept));
   }
   return {};
+}
+
+Result<std::deque<double>> RunDirectory::recent_losses(size_t count) const {
+  std::deque<double> losses;
+  if (!fs::exists(path_ / "log.jsonl")) return losses;
+  NAITE_ASSIGN(const std::string text, read_file(path_ / "log.jsonl"));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const json value = json::parse(line, nullptr, false);
+    if (!value.is_object() || !value.contains("loss") || !value["loss"].is_number()) continue;
+    losses.push_back(value["loss"].get<double>());
+    if (losses.size() > count) losses.pop_front();
+  }
+  return losses;
 }
 
 Status RunDirectory::append(const char* file, const json& line) const {

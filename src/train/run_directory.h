@@ -6,8 +6,10 @@
 //   tokenizer.json data/       see data/prepare.h
 //   checkpoints/stage1-step0000000120-tokens0000000001966080/     formats/checkpoint.h
 //   autosave/step0000000097/   the same form; at most the newest is kept
-//   log.jsonl samples.jsonl    one JSON object a line
-//   events.out.tfevents.*      formats/tfevents.h
+//   branch.json                the checkpoint that the run began from, if it did not begin at
+//   random log.jsonl samples.jsonl    one JSON object a line events.out.tfevents.*
+//   formats/tfevents.h
+#include <deque>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -22,9 +24,10 @@ class RunDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path recipe() const { return path_ / "recipe.toml"; }
+  std::filesystem::path branch() const { return path_ / "branch.json"; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   std::filesystem::path autosaves() const { return path_ / "autosave"; }
-  std::filesystem::path checkpoint(int64_t step, int64_t tokens) const;
+  std::filesystem::path checkpoint(int stage, int64_t step, int64_t tokens) const;
   std::filesystem::path autosave(int64_t step) const;
 
   // Removes what killed processes left half written.
@@ -33,6 +36,8 @@ class RunDirectory {
   Status remove_autosaves_except(int64_t keep) const;
   // Cuts lines beyond `step` from log.jsonl and samples.jsonl, and a torn last line.
   Status rewind_logs(int64_t step) const;
+  // The losses of the last steps in log.jsonl, at most `count`, oldest first.
+  Result<std::deque<double>> recent_losses(size_t count) const;
   Status append(const char* file, const nlohmann::json& line) const;
 
   // Directories with a state, by step, ascending; at one step the checkpoint comes last.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <optional>
 #include <thread>
 
@@ -20,6 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+constexpr size_t kLossWindow = 50;  // steps whose median a loss is measured against
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -55,9 +58,10 @@ class BackgroundWriter {
 // Everything of one run while it is trained.
 class Run {
  public:
-  Run(const Recipe& recipe, const TrainRequest& request, kernels::Kernels& kernels,
+  Run(const Curriculum& curriculum, const TrainRequest& request, kernels::Kernels& kernels,
       ThreadPool& pool, Observer& observer)
-      : recipe_(recipe),
+      : curriculum_(curriculum),
+        recipe_(&curriculum.first()),
         request_(request),
         directory_(request.run_directory),
         kernels_(kernels),
@@ -71,7 +75,11 @@ class Run {
   Status check_recipe();
   Status start_or_resume();
   Status start();
+  Status resume(const fs::path& state, bool of_another_recipe);
+  Status branch();
+  Status enter_stage(const Recipe& stage);
   Result<Outcome> loop();
+  Status check_loss(const StepResult& result);
   Status one_step();
   Status checkpoint();
   Status average();
@@ -83,7 +91,8 @@ class Run {
   json cursor() const;
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
 
-  const Recipe& recipe_;
+  const Curriculum& curriculum_;
+  const Recipe* recipe_;  // the stage under way
   const TrainRequest& request_;
   const RunDirectory directory_;
   kernels::Kernels& kernels_;
@@ -101,10 +110,15 @@ class Run {
   int64_t step_ = 0;  // steps done
   double last_loss_ = 0;
   double flops_per_token_ = 0;
+  double peak_flops_ = 0;  // of the machine, measured at start; 0: not known
   double last_save_ = 0, started_ = 0;
   int64_t started_at_step_ = 0;
   json last_validation_;
-  json parent_;  // of a grown model: what it grew from
+  json branch_;               // where the run comes from, if from a checkpoint
+  json parent_;               // of a grown model: what it grew from
+  std::vector<int64_t> due_;  // steps of the stage's checkpoints
+  int64_t saved_step_ = -1;
+  std::deque<double> recent_losses_;
 };
 
 Result<Outcome> Run::train() {
@@ -121,10 +135,10 @@ Result<Outcome> Run::train() {
 }
 
 Status Run::check_recipe() {
-  const json resolved = recipe_.resolved();
+  const json resolved = curriculum_.resolved();
   if (!fs::exists(directory_.recipe())) return write_file(directory_.recipe(), to_toml(resolved));
-  NAITE_ASSIGN(const Recipe stored, load_recipe(directory_.recipe(), {}));
-  if (stored.digest() == recipe_.digest()) return {};
+  NAITE_ASSIGN(const Curriculum stored, load_recipe(directory_.recipe(), {}));
+  if (stored.digest() == curriculum_.digest()) return {};
   std::vector<std::string> differences = recipe_differences(stored.resolved(), resolved);
   if (differences.size() > 4) {
     const size_t more = differences.size() - 4;
@@ -136,68 +150,80 @@ Status Run::check_recipe() {
 }
 
 Status Run::open() {
+  peak_flops_ = kernels_.measure_peak_flops(recipe_->compute());  // before anything else is busy
   NAITE_TRY(check_recipe());
   NAITE_TRY(directory_.clean());
   data::PrepareRequest prepare;
-  prepare.tokenizer = recipe_.tokenizer;
-  prepare.data = recipe_.data;
+  prepare.tokenizer = recipe_->tokenizer;
+  prepare.data = recipe_->data;
   prepare.run_directory = directory_.path();
-  prepare.base_directories = {recipe_.directory};
+  prepare.base_directories = {recipe_->directory};
   prepare.num_threads = pool_.num_threads();
   prepare.progress = [this](const data::PrepareProgress& p) { observer_.preparing(p); };
   NAITE_ASSIGN(manifest_, data::prepare(prepare));
   NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(directory_.path()));
-  NAITE_ASSIGN(model_, recipe_.make_model(tokenizer_->vocab_size()));
-  NAITE_ASSIGN(data::Loader loader, data::Loader::open({directory_.path(), recipe_.data,
-                                            static_cast<uint64_t>(recipe_.seed),
-                                            recipe_.rows_per_step(), recipe_.total_steps()}));
-  loader_.emplace(std::move(loader));
-  engine_ = std::make_unique<Engine>(*model_, kernels_, recipe_, request_.engine);
   NAITE_ASSIGN(formats::EventWriter events, formats::EventWriter::open(directory_.path()));
   events_.emplace(std::move(events));
-  flops_per_token_ = model::training_flops_per_token(*model_, recipe_.data.sequence_length);
   NAITE_TRY(make_directories(directory_.checkpoints()));
   return make_directories(directory_.autosaves());
 }
 
+// Model, order of the data and engine of a stage; the training state passes over from the one
+// before.
+Status Run::enter_stage(const Recipe& stage) {
+  NAITE_TRY(writer_.wait());
+  const bool continues = engine_ != nullptr;
+  if (continues) engine_->save(snapshot_);
+  engine_.reset();
+  recipe_ = &stage;
+  NAITE_ASSIGN(model_, stage.make_model(tokenizer_->vocab_size()));
+  NAITE_ASSIGN(data::Loader loader,
+               data::Loader::open({directory_.path(), stage.data, stage.loader_seed(),
+                                   stage.rows_per_step(), stage.total_steps()}));
+  loader_.emplace(std::move(loader));
+  engine_ = std::make_unique<Engine>(*model_, kernels_, stage, request_.engine);
+  flops_per_token_ = model::training_flops_per_token(*model_, stage.data.sequence_length);
+  due_ = stage.checkpoint_steps();
+  if (!continues) return {};
+  NAITE_TRY(engine_->check_shapes(snapshot_, fmt::format("stage {}", stage.stage)));
+  engine_->load(snapshot_);
+  observer_.note(fmt::format("stage {} begins after step {}", stage.stage, step_));
+  return {};
+}
+
 Status Run::start_or_resume() {
   NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
-  if (states.empty()) {
-    NAITE_TRY(start());
-  } else if (request_.start != nullptr) {
+  if (!states.empty() && !request_.from.empty())
+    return fail("{} has begun already; --from starts a new --run directory",
+                directory_.path().string());
+  if (!states.empty() && request_.start != nullptr)
     return fail("{} has begun already; choose another --run directory",
                 directory_.path().string());
-  } else {
-    engine_->save(snapshot_);  // gives the shapes
-    NAITE_TRY(formats::read_checkpoint(states.back().path, snapshot_));
-    Table cursor(snapshot_.cursor, states.back().path.string() + "/state/cursor.json:");
-    step_ = cursor.integer("step", std::nullopt, 0, recipe_.total_steps());
-    const std::string digest = cursor.string("recipe_digest");
-    if (cursor.has("parent")) parent_ = *cursor.raw("parent");
-    NAITE_TRY(cursor.finish(true));
-    if (digest != recipe_.digest())
-      return fail("{} was made by another recipe; choose another --run directory",
-                  states.back().path.string());
-    engine_->load(snapshot_);
-    NAITE_TRY(directory_.rewind_logs(step_));
-    if (step_ < recipe_.total_steps())
+  if (!states.empty()) {
+    NAITE_TRY(resume(states.back().path, false));
+    if (step_ < curriculum_.total_steps())
       observer_.note(fmt::format("resuming {} after step {}", directory_.path().string(), step_));
+  } else if (!request_.from.empty()) {
+    NAITE_TRY(branch());
+  } else {
+    NAITE_TRY(start());
   }
   started_ = last_save_ = now_seconds();
   started_at_step_ = step_;
   return {};
 }
 
-// From random weights, or from those of another model.
+// From random weights, or from those that another model gave.
 Status Run::start() {
   NAITE_TRY(directory_.rewind_logs(-1));
-  engine_->initialise(static_cast<uint64_t>(recipe_.seed), pool_);
+  NAITE_TRY(enter_stage(curriculum_.first()));
+  engine_->initialise(static_cast<uint64_t>(recipe_->seed), pool_);
   if (request_.start != nullptr) {
     if (request_.start->vocab_size != model_->vocab_size())
       return fail(
           "{}: the tokenizer has {} entries, the parent's {}; [tokenizer] file must name the "
           "parent's tokenizer.json",
-          recipe_.name, model_->vocab_size(), request_.start->vocab_size);
+          recipe_->name, model_->vocab_size(), request_.start->vocab_size);
     engine_->save(snapshot_);
     snapshot_.masters = request_.start->masters;
     engine_->load(snapshot_);
@@ -208,52 +234,114 @@ Status Run::start() {
   return checkpoint();
 }
 
+// Loads a state. Another recipe's is taken only to branch off.
+Status Run::resume(const fs::path& state, bool of_another_recipe) {
+  NAITE_ASSIGN(const std::string text, read_file(state / "state/cursor.json"));
+  NAITE_ASSIGN(const json parsed, parse_json(text, state.string() + "/state/cursor.json"));
+  Table cursor(parsed, state.string() + "/state/cursor.json:");
+  step_ = cursor.integer("step", std::nullopt, 0, curriculum_.total_steps());
+  const std::string digest = cursor.string("recipe_digest");
+  if (cursor.has("parent")) parent_ = *cursor.raw("parent");
+  NAITE_TRY(cursor.finish(true));
+  if (!of_another_recipe && digest != curriculum_.digest())
+    return fail("{} was made by another recipe; choose another --run directory", state.string());
+  NAITE_TRY(enter_stage(curriculum_.stage_of(step_)));
+  engine_->save(snapshot_);  // gives the shapes
+  NAITE_TRY(formats::read_checkpoint(state, snapshot_));
+  engine_->load(snapshot_);
+  NAITE_TRY(directory_.rewind_logs(step_));
+  NAITE_ASSIGN(recent_losses_, directory_.recent_losses(kLossWindow));
+  if (!fs::exists(directory_.branch())) return {};
+  NAITE_ASSIGN(const std::string branch, read_file(directory_.branch()));
+  NAITE_ASSIGN(branch_, parse_json(branch, directory_.branch().string()));
+  return {};
+}
+
+// A run that goes on from another one's checkpoint under a recipe of its own. Where it comes from
+// is written down first and stands in every checkpoint's record.
+Status Run::branch() {
+  NAITE_TRY(resume(request_.from, true));
+  NAITE_ASSIGN(const std::string digest, formats::state_digest(request_.from));
+  branch_ = {{"from", fs::absolute(request_.from).lexically_normal().string()},
+             {"step", step_},
+             {"state_digest", digest},
+             {"recipe_digest", snapshot_.cursor["recipe_digest"]}};
+  NAITE_TRY(write_file(directory_.branch(), branch_.dump(2) + "\n"));
+  observer_.note(fmt::format("{} branches off {} after step {}", directory_.path().string(),
+                             request_.from.string(), step_));
+  return checkpoint();
+}
+
 Result<Outcome> Run::loop() {
-  const std::vector<int64_t> due = recipe_.checkpoint_steps();
-  const int64_t last = request_.stop_after_step >= 0
-                           ? std::min(request_.stop_after_step, recipe_.total_steps())
-                           : recipe_.total_steps();
-  bool saved = true;
+  const int64_t total = curriculum_.total_steps();
+  const int64_t last =
+      request_.stop_after_step >= 0 ? std::min(request_.stop_after_step, total) : total;
   while (step_ < last && !stop_requested()) {
+    if (step_ == recipe_->end_step()) NAITE_TRY(enter_stage(curriculum_.stage_of(step_)));
     NAITE_TRY(one_step());
-    saved = std::binary_search(due.begin(), due.end(), step_);
-    if (saved) {
+    if (std::binary_search(due_.begin(), due_.end(), step_)) {
       NAITE_TRY(checkpoint());
-    } else if (now_seconds() - last_save_ >= recipe_.checkpoint.autosave_seconds) {
+    } else if (now_seconds() - last_save_ >= recipe_->checkpoint.autosave_seconds) {
       NAITE_TRY(autosave());
-      saved = true;
     }
   }
-  if (!saved) NAITE_TRY(autosave());
-  return step_ < recipe_.total_steps() ? Outcome::kStopped : Outcome::kFinished;
+  if (saved_step_ != step_) NAITE_TRY(autosave());
+  return step_ < total ? Outcome::kStopped : Outcome::kFinished;
+}
+
+// A loss that is no number, or far above the recent ones, ends the run before it spoils the state:
+// what stood before the step is saved.
+Status Run::check_loss(const StepResult& result) {
+  std::string wrong;
+  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
+    wrong = fmt::format("the loss is {} and the gradient norm {}", result.loss, result.grad_norm);
+  const double limit = recipe_->train.max_loss_ratio;
+  if (wrong.empty() && limit > 0 && recent_losses_.size() >= kLossWindow / 2) {
+    std::vector<double> sorted(recent_losses_.begin(), recent_losses_.end());
+    std::nth_element(sorted.begin(), sorted.begin() + sorted.size() / 2, sorted.end());
+    const double median = sorted[sorted.size() / 2];
+    if (result.loss > limit * median)
+      wrong = fmt::format("the loss {:.4f} is more than {} times {:.4f}, its recent median",
+                          result.loss, limit, median);
+  }
+  if (wrong.empty()) {
+    recent_losses_.push_back(result.loss);
+    if (recent_losses_.size() > kLossWindow) recent_losses_.pop_front();
+    return {};
+  }
+  if (saved_step_ != step_) NAITE_TRY(autosave());
+  NAITE_TRY(writer_.wait());
+  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
+  return fail(
+      "step {}: {}; the state before it is kept in {}. Branch off it with another seed or rate: "
+      "naite train RECIPE --from {} --run NEW --set run.seed={} (or --set "
+      "optimizer.learning_rate={:g})",
+      step_ + 1, wrong, states.back().path.string(), states.back().path.string(), recipe_->seed + 1,
+      recipe_->optimizer.learning_rate / 2);
 }
 
 Status Run::one_step() {
   const double begin = now_seconds();
   const StepResult result = engine_->gradient(*loader_, step_);
-  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
-    return fail(
-        "step {}: the loss is {} and the gradient norm {}; nothing of this step was kept, "
-        "the last saved state stands; lower [optimizer] learning_rate or raise warmup_ratio",
-        step_ + 1, result.loss, result.grad_norm);
+  NAITE_TRY(check_loss(result));
   engine_->update(step_, result.grad_norm);
-  const double rate = recipe_.learning_rate(step_);
+  const double rate = recipe_->learning_rate(step_);
   ++step_;
   last_loss_ = result.loss;
   const double seconds = now_seconds() - begin;
-  const double speed = static_cast<double>(recipe_.train.batch_tokens) / seconds;
+  const double speed = static_cast<double>(recipe_->train.batch_tokens) / seconds;
   const double per_step =
       (now_seconds() - started_) / static_cast<double>(step_ - started_at_step_);
   StepReport report{step_,
-                    recipe_.total_steps(),
-                    step_ * recipe_.train.batch_tokens,
+                    curriculum_.total_steps(),
+                    recipe_->tokens_at(step_),
                     result.loss,
                     rate,
                     result.grad_norm,
                     speed,
                     0,
-                    per_step * static_cast<double>(recipe_.total_steps() - step_)};
-  if (request_.peak_flops > 0) report.mfu = speed * flops_per_token_ / request_.peak_flops;
+                    per_step * static_cast<double>(curriculum_.total_steps() - step_)};
+  if (peak_flops_ > 0) report.mfu = speed * flops_per_token_ / peak_flops_;
   NAITE_TRY(directory_.append("log.jsonl", {{"step", report.step},
                                             {"tokens", report.tokens},
                                             {"loss", report.loss},
@@ -273,33 +361,35 @@ Status Run::one_step() {
 json Run::cursor() const {
   json out = {{"format", 1},
               {"step", step_},
-              {"tokens", step_ * recipe_.train.batch_tokens},
-              {"seed", recipe_.seed},
-              {"arithmetic", recipe_.arithmetic},
-              {"recipe_digest", recipe_.digest()}};
+              {"tokens", recipe_->tokens_at(step_)},
+              {"seed", recipe_->seed},
+              {"arithmetic", recipe_->arithmetic},
+              {"recipe_digest", curriculum_.digest()}};
   if (!parent_.is_null()) out["parent"] = parent_;
   return out;
 }
 
 json Run::record() const {
   json out = cursor();
-  out["stage"] = 1;
-  out["total_steps"] = recipe_.total_steps();
-  out["planned_tokens"] = recipe_.total_steps() * recipe_.train.batch_tokens;
-  out["name"] = recipe_.name;
-  out["precision"] = recipe_.train.precision;
+  out["stage"] = recipe_->stage;
+  out["total_steps"] = curriculum_.total_steps();
+  out["planned_tokens"] = curriculum_.total_tokens();
+  out["name"] = recipe_->name;
+  out["precision"] = recipe_->train.precision;
   if (step_ > 0) out["loss"] = last_loss_;
   out["validation"] = last_validation_;
-  // What was really read so far: the schedule of the weights in whole rows.
-  const std::vector<int64_t> tokens = loader_->tokens_by_source(0, step_);
-  const std::vector<double> epochs = loader_->epochs_by_source(step_);
+  if (!branch_.is_null()) out["branch"] = branch_;
+  // What this stage really read so far: the schedule of the weights in whole rows.
+  const int64_t steps = step_ - recipe_->first_step;
+  const std::vector<int64_t> tokens = loader_->tokens_by_source(0, steps);
+  const std::vector<double> epochs = loader_->epochs_by_source(steps);
   for (size_t i = 0; i < manifest_.sources.size(); ++i) {
     const data::ManifestSource& source = manifest_.sources[i];
     out["data"].push_back({{"name", source.name},
                            {"license", source.license},
                            {"origin", source.origin},
-                           {"tokens", tokens[i]},
-                           {"epochs", epochs[i]}});
+                           {"stage_tokens", tokens[i]},
+                           {"stage_epochs", epochs[i]}});
   }
   return out;
 }
@@ -310,6 +400,7 @@ Status Run::snapshot() {
   engine_->save(snapshot_);
   snapshot_.cursor = cursor();
   last_save_ = now_seconds();
+  saved_step_ = step_;
   return {};
 }
 
@@ -341,20 +432,20 @@ formats::CheckpointContent content_of(const formats::TrainingState& state, const
 
 // Replaces the parameters by their mean with the checkpoints of the averaging steps before.
 Status Run::average() {
-  const std::vector<int64_t> steps = recipe_.averaging_steps();
+  const std::vector<int64_t> steps = recipe_->averaging_steps();
   const auto here = std::find(steps.begin(), steps.end(), step_);
-  if (here == steps.end()) return {};
+  const int64_t before =
+      here == steps.end() ? 0 : std::min(recipe_->averaging.last - 1, here - steps.begin());
+  if (before == 0) return {};
   NAITE_TRY(writer_.wait());
   engine_->save(snapshot_);
-  const int64_t before = std::min<int64_t>(recipe_.averaging.last - 1, here - steps.begin());
-  if (before == 0) return {};
   std::vector<float> sum(snapshot_.masters.size(), 0.0f), masters;
   const auto add = [&](const std::vector<float>& values) {
     for (size_t i = 0; i < sum.size(); ++i) sum[i] = sum[i] + values[i];
   };
   for (auto step = here - before; step != here; ++step) {
     NAITE_TRY(formats::read_masters(
-        directory_.checkpoint(*step, *step * recipe_.train.batch_tokens), snapshot_.specs,
+        directory_.checkpoint(recipe_->stage, *step, recipe_->tokens_at(*step)), snapshot_.specs,
         masters));
     add(masters);
   }
@@ -369,7 +460,7 @@ Status Run::checkpoint() {
   NAITE_TRY(average());
   ValidationReport report;
   report.step = step_;
-  report.tokens = step_ * recipe_.train.batch_tokens;
+  report.tokens = recipe_->tokens_at(step_);
   for (int source = 0; source < loader_->num_sources(); ++source) {
     if (loader_->num_validation_rows(source) == 0) continue;
     report.sources.push_back(loader_->source_name(source));
@@ -378,11 +469,11 @@ Status Run::checkpoint() {
   report.samples = samples();
   NAITE_TRY(log_validation(report));
   NAITE_TRY(snapshot());
-  const fs::path path = directory_.checkpoint(report.step, report.tokens);
+  const fs::path path = directory_.checkpoint(recipe_->stage, report.step, report.tokens);
   report.checkpoint = path.filename().string();
   writer_.start(
       path,
-      content_of(snapshot_, recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
+      content_of(snapshot_, *recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
       [this] { return directory_.remove_autosaves_except(-1); });
   observer_.validated(report);
   return {};
@@ -394,7 +485,7 @@ Status Run::autosave() {
   kill_point("autosave");
   writer_.start(
       directory_.autosave(step),
-      content_of(snapshot_, recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
+      content_of(snapshot_, *recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
       [this, step] { return directory_.remove_autosaves_except(step); });
   return {};
 }
@@ -419,7 +510,7 @@ Status Run::log_validation(const ValidationReport& report) {
   }
   for (size_t i = 0; i < report.samples.size(); ++i) {
     NAITE_TRY(directory_.append("samples.jsonl", {{"step", report.step},
-                                                  {"prompt", recipe_.sample.prompts[i]},
+                                                  {"prompt", recipe_->sample.prompts[i]},
                                                   {"text", report.samples[i]}}));
     NAITE_TRY(events_->text(report.step, fmt::format("samples/{}", i), report.samples[i]));
   }
@@ -428,19 +519,19 @@ Status Run::log_validation(const ValidationReport& report) {
 
 std::vector<std::string> Run::samples() {
   std::vector<std::string> out;
-  if (recipe_.sample.prompts.empty()) return out;
-  infer::Generator generator(*model_, engine_->parameters(), recipe_.data.sequence_length);
-  for (const std::string& prompt : recipe_.sample.prompts) {
+  if (recipe_->sample.prompts.empty()) return out;
+  infer::Generator generator(*model_, engine_->parameters(), recipe_->data.sequence_length);
+  for (const std::string& prompt : recipe_->sample.prompts) {
     std::vector<int32_t> ids = tokenizer_->encode(prompt);
     const int32_t end = tokenizer_->end_of_document();
     if (end >= 0) ids.insert(ids.begin(), end);  // every document starts with it
     if (static_cast<int64_t>(ids.size()) >= generator.capacity())
       ids.resize(generator.capacity() - 1);
     infer::SamplingOptions options;
-    options.max_tokens = recipe_.sample.max_tokens;
-    options.temperature = recipe_.sample.temperature;
-    options.top_p = recipe_.sample.top_p;
-    options.seed = static_cast<uint64_t>(recipe_.seed);
+    options.max_tokens = recipe_->sample.max_tokens;
+    options.temperature = recipe_->sample.temperature;
+    options.top_p = recipe_->sample.top_p;
+    options.seed = static_cast<uint64_t>(recipe_->seed);
     options.stop_token = end;
     std::vector<int32_t> tokens;
     generator.generate(ids, options, [&](int32_t token) {
@@ -454,12 +545,13 @@ std::vector<std::string> Run::samples() {
 
 }  // namespace
 
-Result<Outcome> train(const Recipe& recipe, const TrainRequest& request, kernels::Kernels& kernels,
-                      ThreadPool& pool, Observer& observer) {
-  if (recipe.train.gradient_groups % request.engine.virtual_ranks != 0)
-    return fail("--virtual-ranks {} must divide the {} gradient groups of the recipe",
-                request.engine.virtual_ranks, recipe.train.gradient_groups);
-  return Run(recipe, request, kernels, pool, observer).train();
+Result<Outcome> train(const Curriculum& curriculum, const TrainRequest& request,
+                      kernels::Kernels& kernels, ThreadPool& pool, Observer& observer) {
+  for (const Recipe& stage : curriculum.stages)
+    if (stage.train.gradient_groups % request.engine.virtual_ranks != 0)
+      return fail("--virtual-ranks {} must divide the {} gradient groups of the recipe",
+                  request.engine.virtual_ranks, stage.train.gradient_groups);
+  return Run(curriculum, request, kernels, pool, observer).train();
 }
 
 Result<fs::path> model_directory(const fs::path& path) {

@@ -43,17 +43,17 @@ class Observer {
 
 struct TrainRequest {
   std::filesystem::path run_directory;
+  std::filesystem::path from;  // a checkpoint to branch off in a new run directory; empty: none
   EngineOptions engine;
   int64_t stop_after_step = -1;  // stop cleanly after so many steps in all; -1: run to the end
-  double peak_flops = 0;         // for mfu
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
   const StartWeights* start = nullptr;      // what a new run begins with instead of random weights
 };
 
 enum class Outcome { kFinished, kStopped };
 
-Result<Outcome> train(const Recipe& recipe, const TrainRequest& request, kernels::Kernels& kernels,
-                      ThreadPool& pool, Observer& observer);
+Result<Outcome> train(const Curriculum& curriculum, const TrainRequest& request,
+                      kernels::Kernels& kernels, ThreadPool& pool, Observer& observer);
 
 // What a MODEL_DIR argument means: a run directory stands for its newest complete state, anything
 // else for itself.

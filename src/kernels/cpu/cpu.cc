@@ -2,11 +2,13 @@
 #include "kernels/cpu/cpu.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/memory.h"
+#include "kernels/cpu/probe.h"
 #include "kernels/cpu/products.h"
 
 namespace naite::kernels::cpu {
@@ -26,6 +28,18 @@ CpuKernels::CpuKernels(ThreadPool& pool, Isa isa) : context_{.pool = pool, .isa 
 CpuKernels::~CpuKernels() { release(context_.thread_memory, fixed_bytes()); }
 
 std::string CpuKernels::name() const { return fmt::format("cpu {}", isa_name(context_.isa)); }
+
+double CpuKernels::measure_peak_flops([[maybe_unused]] DType compute) {
+#if defined(__x86_64__)
+  Probe probe(context_.pool);
+  std::array<double, 9> samples;
+  for (double& sample : samples) sample = probe.gflops(arithmetic_of(context_.isa, compute));
+  std::nth_element(samples.begin(), samples.begin() + 4, samples.end());
+  return 1e9 * samples[4];
+#else
+  return 0;
+#endif
+}
 
 // --- memory -------------------------------------------------------------------------------------
 

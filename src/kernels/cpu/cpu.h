@@ -15,6 +15,7 @@ class CpuKernels final : public Kernels {
   CpuKernels(const CpuKernels&) = delete;
 
   std::string name() const override;
+  double measure_peak_flops(DType compute) override;
 
   void* allocate(int64_t bytes) override;
   void release(void* memory, int64_t bytes) override;

@@ -127,6 +127,7 @@ class ReferenceKernels final : public Kernels {
   void upload(void* to, const void* from_host, int64_t bytes) override;
   void download(void* to_host, const void* from, int64_t bytes) override;
   int64_t fixed_bytes() const override { return 0; }
+  double measure_peak_flops(DType) override { return 0; }
 
   int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) const override;
   void prepare(void* prepared, Use use, DType compute, View master) override;

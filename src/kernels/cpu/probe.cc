@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/probe.h"
+#if defined(__x86_64__)
+#include "kernels/cpu/probe.h"
 
 #include <immintrin.h>
 #include <time.h>
@@ -9,7 +10,7 @@
 
 #include "kernels/cpu/memory.h"
 
-namespace naite::bench {
+namespace naite::kernels::cpu {
 
 namespace {
 
@@ -157,6 +158,20 @@ const char* arithmetic_name(Arithmetic arithmetic) {
   return "";
 }
 
+Arithmetic arithmetic_of(Isa isa, DType compute) {
+  switch (isa) {
+    case Isa::kAvx512Bf16:
+      return compute == DType::kBf16 ? Arithmetic::kBf16Dot : Arithmetic::kFma512;
+    case Isa::kAvx512:
+      return Arithmetic::kFma512;  // two for a pair of bf16: the same rate of flops
+    case Isa::kAvx2:
+      return Arithmetic::kFma256;
+    case Isa::kPortable:
+      return Arithmetic::kSse;
+  }
+  return Arithmetic::kSse;
+}
+
 bool machine_has(Arithmetic arithmetic) {
   __builtin_cpu_init();
   switch (arithmetic) {
@@ -175,12 +190,12 @@ bool machine_has(Arithmetic arithmetic) {
 Probe::Probe(ThreadPool& pool) : pool_(pool) {}
 
 Probe::~Probe() {
-  for (float* memory : arrays_) kernels::cpu::release_zeroed(memory, kArrayBytes);
+  for (float* memory : arrays_) release_zeroed(memory, kArrayBytes);
 }
 
 float* Probe::array(int index) {
   while (static_cast<int>(arrays_.size()) <= index) {
-    arrays_.push_back(static_cast<float*>(kernels::cpu::allocate_zeroed(kArrayBytes)));
+    arrays_.push_back(static_cast<float*>(allocate_zeroed(kArrayBytes)));
     NAITE_CHECK(arrays_.back() != nullptr, "no memory for the bandwidth probe");
   }
   return arrays_[index];
@@ -247,4 +262,5 @@ Probe::Quality Probe::quality(Arithmetic arithmetic) {
   return result;
 }
 
-}  // namespace naite::bench
+}  // namespace naite::kernels::cpu
+#endif

@@ -2,13 +2,16 @@
 #pragma once
 // What this machine can do at this very moment: arithmetic that never touches memory, and memory
 // streams that never compute. Clocks and neighbours move by 15% within minutes, so every measured
-// figure is divided by a probe taken right before and right after it, on the same threads.
+// figure is divided by a probe taken right before and right after it, on the same threads. Written
+// for x86-64; elsewhere it does not exist and no peak is known.
 #include <cstdint>
 #include <vector>
 
 #include "base/base.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/kernels.h"
 
-namespace naite::bench {
+namespace naite::kernels::cpu {
 
 enum class Arithmetic : uint8_t {
   kBf16Dot,  // vdpbf16ps, 512 bits
@@ -17,6 +20,8 @@ enum class Arithmetic : uint8_t {
   kSse,      // fp32 multiplication and addition, 128 bits: what a machine without fma offers
 };
 const char* arithmetic_name(Arithmetic arithmetic);
+// What products in `compute` are made of on this instruction set.
+Arithmetic arithmetic_of(Isa isa, DType compute);
 bool machine_has(Arithmetic arithmetic);
 
 class Probe {
@@ -54,4 +59,4 @@ class Probe {
   std::vector<float*> arrays_;
 };
 
-}  // namespace naite::bench
+}  // namespace naite::kernels::cpu

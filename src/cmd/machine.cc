@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/machine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+namespace naite::cmd {
+
+namespace fs = std::filesystem;
+
+Result<MachineSettings> MachineSettings::load(const fs::path& path) {
+  MachineSettings settings;
+  const fs::path file = path.empty() ? fs::path("machine.toml") : path;
+  if (path.empty() && !fs::exists(file)) return settings;
+  NAITE_ASSIGN(const std::string text, read_file(file));
+  NAITE_ASSIGN(const nlohmann::json value, parse_toml(text, file.string()));
+  Table table(value, file.string() + ":");
+  settings.threads = static_cast<int>(table.integer("threads", 0, 0, 4096));
+  settings.virtual_ranks = static_cast<int>(table.integer("virtual_ranks", 1, 1, 1024));
+  settings.recompute = table.boolean("recompute", false);
+  settings.memory_gib = table.number("memory_gib", 0, 0, 1e9);
+  settings.watts = table.number("watts", 0, 0, 1e9);
+  NAITE_TRY(table.finish());
+  return settings;
+}
+
+int64_t MachineSettings::memory_bytes() const {
+  double bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
+                 static_cast<double>(::sysconf(_SC_PAGE_SIZE));
+  if (memory_gib > 0) bytes = std::min(bytes, memory_gib * 1024 * 1024 * 1024);
+  const Result<std::string> group = read_file("/sys/fs/cgroup/memory.max");
+  if (group.ok() && !group->empty() && (*group)[0] >= '0' && (*group)[0] <= '9')
+    bytes = std::min(bytes, std::strtod(group->c_str(), nullptr));
+  return static_cast<int64_t>(bytes);
+}
+
+Result<Machine> make_machine(int num_threads) {
+  Machine machine;
+  machine.pool = std::make_unique<ThreadPool>(num_threads > 0 ? num_threads
+                                                              : ThreadPool::default_num_threads());
+  const char* isa = std::getenv("NAITE_ISA");
+  NAITE_ASSIGN(machine.kernels, kernels::make_cpu(*machine.pool, isa == nullptr ? "" : isa));
+  return machine;
+}
+
+}  // namespace naite::cmd

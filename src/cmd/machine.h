@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What belongs to the machine and not to the result: machine.toml, overruled by flags. None of it
+// changes a bit.
+//
+//   threads = 8             # default: all processors
+//   virtual_ranks = 1       # compute as so many machines would
+//   recompute = false       # trade time for memory
+//   memory_gib = 16         # what a run may take; default: what the system has
+//   watts = 65              # for the estimate of energy; default: 10 a thread
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "base/base.h"
+#include "kernels/kernels.h"
+
+namespace naite::cmd {
+
+struct MachineSettings {
+  int threads = 0;  // 0: all processors
+  int virtual_ranks = 1;
+  bool recompute = false;
+  double memory_gib = 0;  // 0: what the system has
+  double watts = 0;       // 0: not stated
+
+  // `path` empty: machine.toml of the working directory, if there is one.
+  static Result<MachineSettings> load(const std::filesystem::path& path);
+
+  int64_t memory_bytes() const;  // of the settings, the system and its control group: the least
+};
+
+// A thread pool and the fastest backend that NAITE_ISA allows.
+struct Machine {
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<kernels::Kernels> kernels;
+};
+Result<Machine> make_machine(int num_threads);
+
+}  // namespace naite::cmd
