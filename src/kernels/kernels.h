@@ -227,9 +227,10 @@ class Kernels {
   //         position of the first visible key
   //   y   = (product chain over visible keys ascending of compute_dtype(p_j) v_j) * (1 / l)
   //   lse = mc + log2(l)
+  // peaks [T, H] fp32, or absent: mc, the largest visible score times c.
   virtual int64_t attention_workspace(DType compute, int64_t tokens, int64_t keys,
                                       AttentionArguments arguments) const = 0;
-  virtual void attention(View y, View lse, View q, View k, View v, View spans,
+  virtual void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
                          AttentionArguments arguments, Workspace workspace) = 0;
   // Needs the training form of spans (S = T, spans[t][1] = t + 1, documents contiguous).
   //   p = exp2(fma(s, c, -lse)), +0 where the exponent is below -100
@@ -307,6 +308,9 @@ class Kernels {
   virtual float sum_squares(View x) = 0;               // sum rule, fma
   virtual void add(View y, View a, View b) = 0;        // y = a + b, fp32; y may be a or b
   virtual void zero(View y) = 0;
+  virtual void scale(View y, View x, float factor) = 0;  // y = x factor, fp32; y may be x
+  // y [1, cols] = the greatest of each column of x [T, cols], fp32: max over the tokens ascending.
+  virtual void column_max(View y, View x) = 0;
   // g = gradient gradient_scale;  m = fma(beta1, m, (1 - beta1) g)
   // v = fma(beta2, v, (1 - beta2) (g g));  u = (m correction1) / (sqrt(v correction2) + epsilon)
   // parameter = fma(-learning_rate, u, parameter decay).  All fp32, same shape.

@@ -309,7 +309,9 @@ void attention_row(Bench& b, const std::vector<int64_t>& documents, AttentionArg
   const View y = b.output(tokens, a.num_heads * a.value_dim);
   const View lse = b.wide_output(tokens, a.num_heads);
   const Workspace workspace = b.workspace(b.k.attention_workspace(b.compute, tokens, tokens, a));
-  b.k.attention(y, lse, q, k, v, span_view, a, workspace);
+  const View peaks = b.wide_output(tokens, a.num_heads);
+  b.k.attention(y, lse, peaks, q, k, v, span_view, a, workspace);
+  b.k.column_max(b.wide_output(1, a.num_heads), peaks);
   b.k.attention_backward(b.gradient(q), b.gradient(k), b.gradient(v), b.seed(y), y, lse, q, k, v,
                          span_view, a, workspace);
 }
@@ -327,7 +329,7 @@ void cached_attention_row(Bench& b, int64_t capacity, const std::vector<int32_t>
   b.k.store_rows(k, fresh, b.integers(slots));
   const View y = b.output(tokens, a.num_heads * a.value_dim);
   const View lse = b.wide_output(tokens, a.num_heads);
-  b.k.attention(y, lse, q, k, v, b.integers(spans, 2), a,
+  b.k.attention(y, lse, {}, q, k, v, b.integers(spans, 2), a,
                 b.workspace(b.k.attention_workspace(b.compute, tokens, capacity, a)));
 }
 
@@ -403,6 +405,7 @@ void update_row(Bench& b, int64_t rows, int64_t cols) {
   a.inverse_correction1 = 5.2f;
   b.k.adamw(parameter, gradient, m, v, a);
   b.k.add(m, m, v);  // in place
+  b.k.scale(v, v, 0.3f);
   const View norm = b.wide_output(1, 1);
   const double squares = b.k.sum_squares(parameter);
   const float squares32 = static_cast<float>(squares);

@@ -67,6 +67,8 @@ const std::vector<std::string_view>& ObservedKernels::operation_names() {
                                                       "linear_cross_entropy_backward",
                                                       "add",
                                                       "zero",
+                                                      "scale",
+                                                      "column_max",
                                                       "adamw",
                                                       "muon"};
   return names;
@@ -132,10 +134,10 @@ void ObservedKernels::rope_backward(Gradient dx, View dy, View positions, View t
   observe("rope_backward", 0, [&] { inner_.rope_backward(dx, dy, positions, table, arguments); });
 }
 
-void ObservedKernels::attention(View y, View lse, View q, View k, View v, View spans,
+void ObservedKernels::attention(View y, View lse, View peaks, View q, View k, View v, View spans,
                                 AttentionArguments arguments, Workspace workspace) {
   observe("attention", attention_flops(spans, arguments, 1),
-          [&] { inner_.attention(y, lse, q, k, v, spans, arguments, workspace); });
+          [&] { inner_.attention(y, lse, peaks, q, k, v, spans, arguments, workspace); });
 }
 
 void ObservedKernels::attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y,
@@ -219,6 +221,14 @@ void ObservedKernels::add(View y, View a, View b) {
 
 void ObservedKernels::zero(View y) {
   observe("zero", 0, [&] { inner_.zero(y); });
+}
+
+void ObservedKernels::scale(View y, View x, float factor) {
+  observe("scale", 0, [&] { inner_.scale(y, x, factor); });
+}
+
+void ObservedKernels::column_max(View y, View x) {
+  observe("column_max", 0, [&] { inner_.column_max(y, x); });
 }
 
 void ObservedKernels::adamw(View parameter, View gradient, View m, View v,

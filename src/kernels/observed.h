@@ -79,8 +79,8 @@ class ObservedKernels final : public Kernels {
   void rope(View y, View x, View positions, View table, RopeArguments arguments) override;
   void rope_backward(Gradient dx, View dy, View positions, View table,
                      RopeArguments arguments) override;
-  void attention(View y, View lse, View q, View k, View v, View spans, AttentionArguments arguments,
-                 Workspace workspace) override;
+  void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
+                 AttentionArguments arguments, Workspace workspace) override;
   void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
                           View k, View v, View spans, AttentionArguments arguments,
                           Workspace workspace) override;
@@ -105,6 +105,8 @@ class ObservedKernels final : public Kernels {
                                      View targets, View scale, Workspace workspace) override;
   void add(View y, View a, View b) override;
   void zero(View y) override;
+  void scale(View y, View x, float factor) override;
+  void column_max(View y, View x) override;
   void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
   int64_t muon_workspace(int64_t rows, int64_t cols) const override {
     return inner_.muon_workspace(rows, cols);

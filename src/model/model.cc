@@ -62,12 +62,15 @@ Tensor Inputs::remember(Tape& tape, const std::string& name, Tensor x) const {
 namespace {
 
 // Records the model once, on a tape of one token, to learn its parameters.
-std::unique_ptr<Tape> record_shapes(const Model& model, const kernels::Kernels& kernels) {
+std::unique_ptr<Tape> record_shapes(const Model& model, const kernels::Kernels& kernels,
+                                    Outputs* outputs = nullptr) {
   auto tape = std::make_unique<Tape>(kernels, kernels::DType::kF32, true);
-  const Inputs inputs{tape->data("ids", kernels::DType::kI32, 1, 1),
-                      tape->data("positions", kernels::DType::kI32, 1, 1),
-                      tape->data("spans", kernels::DType::kI32, 1, 2), 1};
-  model.forward(*tape, inputs);
+  Inputs inputs{tape->data("ids", kernels::DType::kI32, 1, 1),
+                tape->data("positions", kernels::DType::kI32, 1, 1),
+                tape->data("spans", kernels::DType::kI32, 1, 2), 1};
+  inputs.wants_peaks = outputs != nullptr;
+  Outputs recorded = model.forward(*tape, inputs);
+  if (outputs != nullptr) *outputs = std::move(recorded);
   return tape;
 }
 
@@ -82,6 +85,13 @@ int64_t count_parameters(const Model& model) {
   int64_t count = 0;
   for (const tape::ParameterSpec& spec : parameters_of(model)) count += spec.size();
   return count;
+}
+
+bool gives_peaks(const Model& model) {
+  const std::unique_ptr<kernels::Kernels> kernels = kernels::make_reference(kernels::DType::kF32);
+  Outputs outputs;
+  const std::unique_ptr<Tape> tape = record_shapes(model, *kernels, &outputs);
+  return !outputs.peaks.empty();
 }
 
 double training_flops_per_token(const Model& model, int64_t sequence_length) {

@@ -50,7 +50,7 @@ class Motif final : public Model {
 
  private:
   Tensor self_attention(Tape& tape, const Inputs& in, Tensor rotary, Tensor n, int64_t index,
-                        const std::string& layer) const;
+                        const std::string& layer, std::vector<HeadPeaks>& peaks) const;
   Tensor mlp(Tape& tape, Tensor n, const std::string& layer) const;
   Tensor matrix(Tape& tape, const std::string& name, int64_t rows, int64_t cols,
                 bool to_residual = false) const;
@@ -68,6 +68,7 @@ Outputs Motif::forward(Tape& tape, const Inputs& in) const {
 
   Tensor x = tape::embedding(in.ids, table);  // [T, D], the residual stream
   Tensor delta = {};                          // [T, D], what the last block adds to it
+  std::vector<HeadPeaks> peaks;
   auto add_and_norm = [&](const std::string& name) {
     const Tensor weight = vector(tape, name, c_.hidden_size, 0, 1);
     if (delta.tape == nullptr) return tape::rms_norm(x, weight, c_.rms_norm_eps);
@@ -79,15 +80,17 @@ Outputs Motif::forward(Tape& tape, const Inputs& in) const {
     tape.begin_segment();
     const std::string layer = fmt::format("model.layers.{}", i);
     Tensor n = add_and_norm(layer + ".input_layernorm.weight");
-    delta = self_attention(tape, in, rotary, n, i, layer + ".self_attn");
+    delta = self_attention(tape, in, rotary, n, i, layer + ".self_attn", peaks);
     n = add_and_norm(layer + ".post_attention_layernorm.weight");
     delta = mlp(tape, n, layer + ".mlp");
   }
   tape.begin_segment();
   const Tensor hidden = add_and_norm("model.norm.weight");
-  if (c_.tie_word_embeddings) return {hidden, table};
-  return {hidden, tape.parameter({"lm_head.weight", c_.vocab_size, c_.hidden_size, Role::kHead,
-                                  c_.initializer_range})};
+  if (c_.tie_word_embeddings) return {hidden, table, peaks};
+  return {hidden,
+          tape.parameter({"lm_head.weight", c_.vocab_size, c_.hidden_size, Role::kHead,
+                          c_.initializer_range}),
+          peaks};
 }
 
 // Query heads stand in groups of g signal heads and the noise head that they share, key heads in
@@ -96,7 +99,7 @@ Outputs Motif::forward(Tape& tape, const Inputs& in) const {
 //   o_i = RMSNorm(S_i - lambda N_{i / g}) (1 - lambda_init)
 // Attention is linear in its weights, so (A1 - lambda A2) v is two attentions and a subtraction.
 Tensor Motif::self_attention(Tape& tape, const Inputs& in, Tensor rotary, Tensor n, int64_t index,
-                             const std::string& layer) const {
+                             const std::string& layer, std::vector<HeadPeaks>& peaks) const {
   const int64_t D = c_.hidden_size, d = c_.head_dim, wide = 2 * d;
   const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads;
   const int64_t signals = c_.num_signal_heads(), noises = c_.num_noise_heads;
@@ -111,11 +114,23 @@ Tensor Motif::self_attention(Tape& tape, const Inputs& in, Tensor rotary, Tensor
   const Tensor k_noise = in.remember(tape, layer + ".k_noise", k.noise);
   const Tensor v = in.remember(tape, layer + ".v", qkv[2]);
   const double scale = 1.0 / std::sqrt(static_cast<double>(d));
-  const auto attend = [&](Tensor queries, Tensor keys, int64_t heads) {
-    return tape::attention(queries, keys, v, in.spans, {heads, c_.num_pairs(), d, wide, scale, 0});
+  // `side` 0 is signal, 1 noise: which heads of the projections take part.
+  const auto attend = [&](Tensor queries, Tensor keys, int64_t heads, int64_t side) {
+    const kernels::AttentionArguments arguments{heads, c_.num_pairs(), d, wide, scale, 0};
+    if (!in.wants_peaks) return tape::attention(queries, keys, v, in.spans, arguments);
+    const tape::Attended out =
+        tape::attention_with_peaks(queries, keys, v, in.spans, arguments);
+    HeadPeaks of{out.peaks, layer + ".q_proj.weight", layer + ".k_proj.weight", {}, {}, d};
+    const int64_t g = c_.signal_per_noise();
+    for (int64_t i = 0; i < heads; ++i) {
+      of.query_heads.push_back(side == 0 ? i / g * (g + 1) + i % g : i * (g + 1) + g);
+      of.key_heads.push_back(2 * (i / (heads / c_.num_pairs())) + side);
+    }
+    peaks.push_back(std::move(of));
+    return out.y;
   };
-  const Tensor signal = attend(q.signal, k_signal, signals);  // [T, signals wide]
-  const Tensor noise = attend(q.noise, k_noise, noises);      // [T, noises wide]
+  const Tensor signal = attend(q.signal, k_signal, signals, 0);  // [T, signals wide]
+  const Tensor noise = attend(q.noise, k_noise, noises, 1);      // [T, noises wide]
   const auto lambda_vector = [&](const char* name) {
     return vector(tape, layer + name, d, kLambdaStd, 0);
   };

@@ -42,6 +42,13 @@ Parted rope_parted(Tensor x, Tensor positions, Tensor table, int64_t num_heads, 
 
 // q [T, H head_dim], k, v as kernels.h describes; spans [T, 2].
 Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans, kernels::AttentionArguments arguments);
+// The same, and for every head the largest score of all its queries, times scale log2 e: [1, H]
+// fp32.
+struct Attended {
+  Tensor y, peaks;
+};
+Attended attention_with_peaks(Tensor q, Tensor k, Tensor v, Tensor spans,
+                              kernels::AttentionArguments arguments);
 // A key/value cache: writes x to the rows `slots` of the state, and returns the state. Inference
 // only.
 Tensor store_rows(Tensor state, Tensor x, Tensor slots);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "kernels/numerics.h"
@@ -47,22 +48,26 @@ int64_t program_bytes(const tape::Plan& plan) {
 }  // namespace
 
 MicroBatchTape::MicroBatchTape(const model::Model& model, const kernels::Kernels& kernels,
-                               DType compute, int64_t tokens, int64_t positions, bool gradients)
+                               DType compute, int64_t tokens, int64_t positions, bool gradients,
+                               bool peaks)
     : tape(kernels, compute, gradients),
       inputs{tape.data("ids", DType::kI32, tokens, 1),
              tape.data("positions", DType::kI32, tokens, 1),
              tape.data("spans", DType::kI32, tokens, 2), positions},
       targets(tape.data("targets", DType::kI32, tokens, 1)),
       scale(tape.data("scale", tape.wide(), 1, 1)) {
-  const model::Outputs out = model.forward(tape, inputs);
+  inputs.wants_peaks = peaks;
+  model::Outputs out = model.forward(tape, inputs);
   loss = tape::linear_cross_entropy(out.hidden, out.head, targets, scale);
   tape.keep(loss);
+  this->peaks = std::move(out.peaks);
+  for (const model::HeadPeaks& of : this->peaks) tape.keep(of.values);
 }
 
 MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
                        const Recipe& recipe, const EngineOptions& options) {
   const MicroBatchTape train(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
-                             recipe.data.sequence_length, true);
+                             recipe.data.sequence_length, true, recipe.optimizer.muon.qk_clip > 0);
   const MicroBatchTape eval(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
                             recipe.data.sequence_length, false);
   const int64_t slab = tape::SlabLayout(train.tape.parameters(), DType::kF32).bytes();
@@ -85,7 +90,7 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       recipe_(recipe),
       options_(options),
       train_tape_(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
-                  recipe.data.sequence_length, true),
+                  recipe.data.sequence_length, true, recipe.optimizer.muon.qk_clip > 0),
       eval_tape_(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
                  recipe.data.sequence_length, false),
       parameters_(kernels, recipe.compute(), train_tape_.tape.parameters()),
@@ -152,6 +157,12 @@ void Engine::run_micro_batch(int64_t index, const Slab& slab, bool accumulate) {
   double sum = 0;
   for (float loss : token_losses_) sum = sum + static_cast<double>(loss);
   micro_batch_losses_[index] = sum;
+  for (size_t i = 0; i < peaks_.size(); ++i) {
+    std::vector<float> found(peaks_[i].size());
+    train_.read(train_tape_.peaks[i].values, found.data(),
+                static_cast<int64_t>(found.size() * sizeof(float)));
+    for (size_t h = 0; h < found.size(); ++h) peaks_[i][h] = std::max(peaks_[i][h], found[h]);
+  }
 }
 
 Engine::Slab Engine::take_slab() {
@@ -205,6 +216,9 @@ StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
   if (gradient_) free_slabs_.push_back(std::move(gradient_));
   gradient_ = Slab();
   const double targets = fill_and_scale(loader, step);
+  peaks_.clear();
+  for (const model::HeadPeaks& of : train_tape_.peaks)
+    peaks_.emplace_back(of.query_heads.size(), std::numeric_limits<float>::lowest());
   gradient_ = sum_ranks();
   double sum = 0;
   for (double loss : micro_batch_losses_) sum = sum + loss;
@@ -215,6 +229,7 @@ void Engine::update(int64_t step, double grad_norm) {
   const double limit = recipe_.train.max_grad_norm;
   const float scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
   optimizer_.update(step, scale, gradient_);
+  for (size_t i = 0; i < peaks_.size(); ++i) optimizer_.clip(train_tape_.peaks[i], peaks_[i]);
   parameters_.prepare_all();
 }
 

@@ -44,10 +44,11 @@ struct StepResult {
 // A model's tape over one micro-batch, with its inputs.
 struct MicroBatchTape {
   MicroBatchTape(const model::Model& model, const kernels::Kernels& kernels, kernels::DType compute,
-                 int64_t tokens, int64_t positions, bool gradients);
+                 int64_t tokens, int64_t positions, bool gradients, bool peaks = false);
   tape::Tape tape;
   model::Inputs inputs;
   tape::Tensor targets, scale, loss;
+  std::vector<model::HeadPeaks> peaks;  // kept, if asked for
 };
 
 MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
@@ -105,6 +106,7 @@ class Engine {
   std::vector<int32_t> tokens_, targets_, positions_, spans_;
   std::vector<float> token_losses_;
   std::vector<double> micro_batch_losses_;
+  std::vector<std::vector<float>> peaks_;  // of the step so far, like those of the tape
 };
 
 }  // namespace naite::train

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 namespace naite::train {
 
@@ -111,6 +112,43 @@ void Optimizer::update(int64_t step, float gradient_scale, const tape::Block& gr
     a.decay = decays ? static_cast<float>(1 - other_rate * o.weight_decay) : 1.0f;
     kernels_.adamw(parameters_.master(p), dp, m_.view(p), v_.view(p), a);
   }
+}
+
+// With gamma = limit / peak < 1 and G queries to a key, r = 1 / (1 + sqrt(G)): the key takes the
+// smallest gamma of its queries to the power r, each query its own to the power 1 - r.
+void Optimizer::clip(const model::HeadPeaks& heads, const std::vector<float>& peaks) {
+  constexpr double kLn2 = 0.693147180559945309417;
+  std::map<int64_t, std::vector<double>> gammas;  // by key
+  for (size_t h = 0; h < peaks.size(); ++h) {
+    const double peak = static_cast<double>(peaks[h]) * kLn2;
+    const double limit = recipe_.optimizer.muon.qk_clip;
+    gammas[heads.key_heads[h]].push_back(peak > limit ? limit / peak : 1.0);
+  }
+  for (const auto& [key, of_key] : gammas) {
+    const double smallest = *std::min_element(of_key.begin(), of_key.end());
+    if (smallest == 1.0) continue;
+    const double share = 1 / (1 + std::sqrt(static_cast<double>(of_key.size())));
+    scale_head(heads.keys, key, heads.head_dim, exact_power(smallest, share));
+    size_t member = 0;
+    for (size_t h = 0; h < peaks.size(); ++h)
+      if (heads.key_heads[h] == key)
+        scale_head(heads.queries, heads.query_heads[h], heads.head_dim,
+                   exact_power(of_key[member++], 1 - share));
+  }
+}
+
+void Optimizer::scale_head(const std::string& weight, int64_t head, int64_t head_dim,
+                           double factor) {
+  const auto& specs = parameters_.specs();
+  const auto it = std::find_if(specs.begin(), specs.end(),
+                               [&](const ParameterSpec& spec) { return spec.name == weight; });
+  NAITE_CHECK(it != specs.end(), "no parameter {}", weight);
+  const auto p = static_cast<int>(it - specs.begin());
+  if (!trained_[p] || factor == 1.0) return;
+  const View master = parameters_.master(p);
+  const View rows{master.as<float>() + head * head_dim * master.cols, DType::kF32, head_dim,
+                  master.cols};
+  kernels_.scale(rows, rows, static_cast<float>(factor));
 }
 
 void Optimizer::save(formats::TrainingState& state) const {

@@ -21,6 +21,11 @@ class Optimizer {
   // The run's update number `step` (from 0).
   void update(int64_t step, float gradient_scale, const tape::Block& gradient);
 
+  // QK-clip (Kimi Team, "Kimi K2", 2025, with the split that keeps a shared key from vanishing):
+  // shrinks the rows of queries and keys where the largest score of an attention, `peaks` as in
+  // HeadPeaks::values, is beyond the recipe's.
+  void clip(const model::HeadPeaks& heads, const std::vector<float>& peaks);
+
   bool trains(int parameter) const { return trained_[parameter]; }
 
   // Copies what is kept between updates to the host and back.
@@ -36,6 +41,8 @@ class Optimizer {
                      const std::vector<tape::ParameterSpec>& specs);
 
  private:
+  void scale_head(const std::string& weight, int64_t head, int64_t head_dim, double factor);
+
   // One number for every element of some of the parameters.
   struct Group {
     Group(std::string name, std::vector<int> members, kernels::Kernels& kernels,

@@ -88,6 +88,7 @@ Status read_optimizer(Table table, OptimizerOptions& o) {
   Table muon = table.table("muon"), adamw = table.table("adamw");
   o.muon.weight_decay = muon.number("weight_decay", 0.1, 0, 1e3);
   o.muon.momentum = muon.number("momentum", 0.95, 0, 1 - 1e-6);
+  o.muon.qk_clip = muon.number("qk_clip", 0.0, 0, 1e6);
   o.other_learning_rate = adamw.number("learning_rate", o.learning_rate, 0, 1e3);
   read_adamw(adamw, o);
   table.adopt(muon.finish());
@@ -106,7 +107,10 @@ json optimizer_json(const OptimizerOptions& o) {
   }
   return {{"name", o.name},
           {"learning_rate", o.learning_rate},
-          {"muon", {{"weight_decay", o.muon.weight_decay}, {"momentum", o.muon.momentum}}},
+          {"muon",
+           {{"weight_decay", o.muon.weight_decay},
+            {"momentum", o.muon.momentum},
+            {"qk_clip", o.muon.qk_clip}}},
           {"adamw", adamw}};
 }
 
@@ -405,6 +409,11 @@ Status read_stage(const json& value, const std::string& name, Recipe& recipe) {
       model->max_position_embeddings() < recipe.data.sequence_length)
     return fail("{}: [model] `max_position_embeddings` = {} is below sequence_length = {}", name,
                 model->max_position_embeddings(), recipe.data.sequence_length);
+  if (recipe.optimizer.muon.qk_clip > 0 && !model::gives_peaks(*model))
+    return fail(
+        "{}: [optimizer.muon] `qk_clip` needs queries and keys that are projections alone; a {} "
+        "has biases or norms in them",
+        name, recipe.model["model_type"].get<std::string>());
   return {};
 }
 

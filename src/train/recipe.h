@@ -30,6 +30,7 @@ struct TrainOptions {
 struct MuonOptions {
   double weight_decay = 0.1;
   double momentum = 0.95;
+  double qk_clip = 0;  // the largest score of attention that is let stand; 0: any
 };
 
 struct OptimizerOptions {

@@ -117,9 +117,9 @@ int64_t CpuKernels::attention_workspace(DType compute, int64_t tokens, int64_t k
   return cpu::attention_workspace(context_, compute, tokens, keys, arguments);
 }
 
-void CpuKernels::attention(View y, View lse, View q, View k, View v, View spans,
+void CpuKernels::attention(View y, View lse, View peaks, View q, View k, View v, View spans,
                            AttentionArguments arguments, Workspace workspace) {
-  cpu::attention(context_, y, lse, q, k, v, spans, arguments, workspace);
+  cpu::attention(context_, y, lse, peaks, q, k, v, spans, arguments, workspace);
 }
 
 void CpuKernels::attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y,
@@ -225,6 +225,10 @@ float CpuKernels::sum_squares(View x) { return cpu::sum_squares(context_, x); }
 void CpuKernels::add(View y, View a, View b) { cpu::add(context_, y, a, b); }
 
 void CpuKernels::zero(View y) { cpu::zero(context_, y); }
+
+void CpuKernels::scale(View y, View x, float factor) { cpu::scale(context_, y, x, factor); }
+
+void CpuKernels::column_max(View y, View x) { cpu::column_max(context_, y, x); }
 
 void CpuKernels::adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) {
   cpu::adamw(context_, parameter, gradient, m, v, arguments);

@@ -49,8 +49,8 @@ class CpuKernels final : public Kernels {
 
   int64_t attention_workspace(DType compute, int64_t tokens, int64_t keys,
                               AttentionArguments arguments) const override;
-  void attention(View y, View lse, View q, View k, View v, View spans, AttentionArguments arguments,
-                 Workspace workspace) override;
+  void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
+                 AttentionArguments arguments, Workspace workspace) override;
   void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
                           View k, View v, View spans, AttentionArguments arguments,
                           Workspace workspace) override;
@@ -85,6 +85,8 @@ class CpuKernels final : public Kernels {
   float sum_squares(View x) override;
   void add(View y, View a, View b) override;
   void zero(View y) override;
+  void scale(View y, View x, float factor) override;
+  void column_max(View y, View x) override;
   void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
   int64_t muon_workspace(int64_t rows, int64_t cols) const override;
   void muon(View parameter, View gradient, View m, MuonArguments arguments,

@@ -53,6 +53,8 @@ void column_sum(const Context& context, Gradient dbias, View dy, Workspace works
 float sum_squares(const Context& context, View x);
 void add(const Context& context, View y, View a, View b);
 void zero(const Context& context, View y);
+void scale(const Context& context, View y, View x, float factor);
+void column_max(const Context& context, View y, View x);
 void adamw(const Context& context, View parameter, View gradient, View m, View v,
            AdamWArguments arguments);
 int64_t muon_workspace(const Context& context, int64_t rows, int64_t cols);

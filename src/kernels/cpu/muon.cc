@@ -31,7 +31,7 @@ void momentum_range(const View& u, const View& m, const View& gradient, const Mu
 }
 
 // y = x factor
-void scale_range(const View& y, const View& x, float factor, int64_t begin, int64_t end) {
+void rounded_scale_range(const View& y, const View& x, float factor, int64_t begin, int64_t end) {
   const Source source(x);
   const Sink<> sink(y);
   each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
@@ -106,7 +106,7 @@ void transpose(const Context& context, const View& to, const View& from) {
 
 void newton_schulz_step(const Context& context, const MuonMemory& at, const float (&abc)[3]) {
   const auto combine = NAITE_CHOOSE(context.isa, combine_range);
-  const auto scale = NAITE_CHOOSE(context.isa, scale_range);
+  const auto scale = NAITE_CHOOSE(context.isa, rounded_scale_range);
   const Gradient gram{at.gram, true, false};
   linear_backward_weight(context, gram, at.z, at.z, {});
   split(context, at.gram.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
@@ -140,7 +140,7 @@ void muon(const Context& context, View parameter, View gradient, View m, MuonArg
   Pieces pieces(workspace.data());
   const MuonMemory at(context, pieces, rows, cols);
   const auto momentum = NAITE_CHOOSE(context.isa, momentum_range);
-  const auto scale = NAITE_CHOOSE(context.isa, scale_range);
+  const auto scale = NAITE_CHOOSE(context.isa, rounded_scale_range);
   const auto combine = NAITE_CHOOSE(context.isa, combine_range);
   split(context, parameter.size(), kFlatGrain,
         [&](int64_t begin, int64_t end, int) { momentum(at.u, m, gradient, a, begin, end); });

@@ -46,8 +46,8 @@ Chain<Real> chain_from(DType dtype, int64_t first_position) {
 }  // namespace
 
 template <class Real>
-void ReferenceKernels<Real>::attention(View y, View lse, View q, View k, View v, View spans,
-                                       AttentionArguments a, Workspace) {
+void ReferenceKernels<Real>::attention(View y, View lse, View peaks, View q, View k, View v,
+                                       View spans, AttentionArguments a, Workspace) {
   const Real c = score_factor<Real>(a);
   for (int64_t t = 0; t < q.rows; ++t) {
     const Visible keys = visible_keys(spans, t, a.window);
@@ -64,6 +64,7 @@ void ReferenceKernels<Real>::attention(View y, View lse, View q, View k, View v,
                                [&](int64_t i, Real lane) { return lane + p[i]; });
       const Real inverse = Real{1} / l;
       store<Real>(lse, t, h, mc + log2(l));
+      if (peaks) store<Real>(peaks, t, h, mc);
       for (int64_t d = 0; d < a.value_dim; ++d) {
         Chain<Real> chain = chain_from<Real>(q.dtype, keys.first - keys.begin);
         for (int64_t u = keys.first; u < keys.end; ++u)
@@ -183,7 +184,7 @@ void ReferenceKernels<Real>::rope_backward(Gradient dx, View dy, View positions,
 }
 
 #define NAITE_INSTANTIATE(Real)                                                                \
-  template void ReferenceKernels<Real>::attention(View, View, View, View, View, View,          \
+  template void ReferenceKernels<Real>::attention(View, View, View, View, View, View, View,    \
                                                   AttentionArguments, Workspace);              \
   template void ReferenceKernels<Real>::attention_backward(Gradient, Gradient, Gradient, View, \
                                                            View, View, View, View, View, View, \

@@ -219,6 +219,23 @@ void ReferenceKernels<Real>::zero(View y) {
 }
 
 template <class Real>
+void ReferenceKernels<Real>::scale(View y, View x, float factor) {
+  for (int64_t i = 0; i < y.size(); ++i) store<Real>(y, i, load<Real>(x, i) * Real(factor));
+}
+
+template <class Real>
+void ReferenceKernels<Real>::column_max(View y, View x) {
+  for (int64_t i = 0; i < x.cols; ++i) {
+    Real most = load<Real>(x, i);
+    for (int64_t t = 1; t < x.rows; ++t) {
+      const Real value = load<Real>(x, t, i);
+      most = most > value ? most : value;
+    }
+    store<Real>(y, i, most);
+  }
+}
+
+template <class Real>
 void ReferenceKernels<Real>::adamw(View parameter, View gradient, View m, View v,
                                    AdamWArguments a) {
   for (int64_t i = 0; i < parameter.size(); ++i) {

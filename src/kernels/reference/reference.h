@@ -155,8 +155,8 @@ class ReferenceKernels final : public Kernels {
   int64_t attention_workspace(DType, int64_t, int64_t, AttentionArguments) const override {
     return 0;
   }
-  void attention(View y, View lse, View q, View k, View v, View spans, AttentionArguments arguments,
-                 Workspace) override;
+  void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
+                 AttentionArguments arguments, Workspace) override;
   void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
                           View k, View v, View spans, AttentionArguments arguments,
                           Workspace) override;
@@ -190,6 +190,8 @@ class ReferenceKernels final : public Kernels {
   float sum_squares(View x) override;
   void add(View y, View a, View b) override;
   void zero(View y) override;
+  void scale(View y, View x, float factor) override;
+  void column_max(View y, View x) override;
   void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
   int64_t muon_workspace(int64_t, int64_t) const override { return 0; }
   void muon(View parameter, View gradient, View m, MuonArguments arguments, Workspace) override;

@@ -6,9 +6,10 @@ namespace naite::tape {
 
 namespace {
 
-// Inputs: q, k, v, spans. Outputs: y, lse.
+// Inputs: q, k, v, spans. Outputs: y, lse, and if asked for, peaks.
 struct Attention {
   kernels::AttentionArguments a;
+  bool with_peaks = false;
 
   OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
     const TensorInfo &q = in[0], &k = in[1], &v = in[2];
@@ -24,16 +25,30 @@ struct Attention {
     info.reads_outputs = 0b11;
     const DType wide = q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     info.outputs = {{q.dtype, q.rows, a.num_heads * a.value_dim}, {wide, q.rows, a.num_heads}};
+    if (with_peaks) info.outputs.push_back({wide, q.rows, a.num_heads});
     info.workspace_bytes = kernels.attention_workspace(q.dtype, q.rows, k.rows, a);
     return info;
   }
   void forward(Kernels& k, const Frame& f) const {
-    k.attention(f.out[0], f.out[1], f.in[0], f.in[1], f.in[2], f.in[3], a, f.workspace);
+    k.attention(f.out[0], f.out[1], with_peaks ? f.out[2] : View{}, f.in[0], f.in[1], f.in[2],
+                f.in[3], a, f.workspace);
   }
   void backward(Kernels& k, const Frame& f) const {
     k.attention_backward(f.din[0], f.din[1], f.din[2], f.dout[0], f.out[0], f.out[1], f.in[0],
                          f.in[1], f.in[2], f.in[3], a, f.workspace);
   }
+};
+
+// Input: x. A statistic that nothing differentiable reads, so its backward is never asked for.
+struct ColumnMax {
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+    OpInfo info;
+    info.name = "column_max";
+    info.outputs = {{in[0].dtype, 1, in[0].cols}};
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const { k.column_max(f.out[0], f.in[0]); }
+  void backward(Kernels&, const Frame&) const { NAITE_CHECK(false, "a gradient of column_max"); }
 };
 
 // Inputs: x, positions, table.
@@ -106,6 +121,12 @@ struct StoreRows {
 Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans,
                  kernels::AttentionArguments arguments) {
   return q.tape->record(Attention{arguments}, {q, k, v, spans})[0];
+}
+
+Attended attention_with_peaks(Tensor q, Tensor k, Tensor v, Tensor spans,
+                              kernels::AttentionArguments arguments) {
+  const std::vector<Tensor> out = q.tape->record(Attention{arguments, true}, {q, k, v, spans});
+  return {out[0], q.tape->record(ColumnMax{}, {out[2]})[0]};
 }
 
 Tensor rope(Tensor x, Tensor positions, Tensor table, int64_t num_heads) {
