@@ -67,32 +67,9 @@ cmake --preset release >/dev/null
 cmake --build --preset release --target naite -j"${JOBS:-$(nproc)}" ||
   stop "the build failed; its first error is above"
 
-# fetch_pages PACKAGE LANGUAGE_FOLDER NAME: the pages of one language, complete or absent.
-fetch_pages() {
-  [ -d "$cache/$3" ] && return
-  local work
-  work=$(mktemp -d "$PWD/$cache/fetch.XXXXXX")
-  if ! (cd "$work" && apt-get -q -o APT::Sandbox::User=root download "$1") >"$cache/log" 2>&1; then
-    tail -3 "$cache/log" >&2
-    rm -rf "$work"
-    stop "apt-get download $1 failed (run apt-get update as root, or train on your own text:" \
-      "./quickstart.sh PATH)"
-  fi
-  dpkg-deb -x "$work"/*.deb "$work/files"
-  mv "$work/files/usr/share/libreoffice/help/$2/text" "$work/pages"
-  mv "$work/pages" "$cache/$3"
-  rm -rf "$work"
-}
-
 if [ -z "$text" ]; then
   say "Fetching the pages"
-  mkdir -p "$cache"
-  rm -rf "$cache"/fetch.*
-  fetch_pages libreoffice-help-ko ko ko
-  fetch_pages libreoffice-help-en-us en-US en
-  for language in ko en; do
-    echo "$language: $(find "$cache/$language" -name '*.html' | wc -l) pages"
-  done
+  tools/fetch_pages || stop "no pages; or train on your own text: ./quickstart.sh PATH"
 else
   # The same recipe with this one source.
   mkdir -p "$run"

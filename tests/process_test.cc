@@ -39,6 +39,21 @@ TEST_F(Process, OneDigestForThreadsRanksAndInstructionSets) {
   }
 }
 
+// What "chain-1" was published with. A change here is a change of the contract: it needs another
+// name (docs/NUMERICS.md).
+TEST_F(Process, Chain1KeepsItsPublishedBits) {
+  const auto weights = [&](const std::string& name, const Words& words) {
+    EXPECT_EQ(run(words).exit_code, 0);
+    return digest(fresh(name)).substr(0, 24);
+  };
+  EXPECT_EQ(weights("bf16", train(fresh("bf16"))), "weights cd42fca4a17d601a");
+  EXPECT_EQ(weights("fp32", train(fresh("fp32"), {"--set", "train.precision=fp32"})),
+            "weights c5ad46d1b664db71");
+  EXPECT_EQ(weights("stages",
+                    {"train", NAITE_SOURCE "/tests/recipes/stages.toml", "--run", fresh("stages")}),
+            "weights 6576caa7f4aae0fc");
+}
+
 TEST_F(Process, StoppedAndResumedGivesTheSameDigest) {
   for (const std::string& recipe : kRecipes) {
     const std::string expected = trained(recipe, {}, {}, recipe);

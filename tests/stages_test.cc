@@ -71,6 +71,9 @@ TEST_F(Stages, ABranchSaysWhereItComesFrom) {
   ASSERT_EQ(run(train(fresh("same"), {"--from", from})).exit_code, 0);
   const auto weights = [](const std::string& text) { return text.substr(0, text.find('\n')); };
   EXPECT_EQ(weights(digest(fresh("same"))), weights(digest(parent)));
+  const Ended other =
+      run(train(fresh("other"), {"--from", from, "--set", "tokenizer.vocab_size=300"}));
+  EXPECT_NE(other.err.find("was trained with another tokenizer"), std::string::npos) << other.err;
   const Ended again = run(train(fresh("same"), {"--from", from}));
   EXPECT_EQ(again.exit_code, 1);
   EXPECT_NE(again.err.find("has begun already; --from starts a new --run directory"),

@@ -145,6 +145,14 @@ class Preparation {
     if (request_.progress) request_.progress({phase, done, total});
   }
 
+  bool stopped() const { return request_.stop != nullptr && request_.stop->load(); }
+
+  // Fails when the caller wants no more of it.
+  Status go_on() const {
+    if (!stopped()) return {};
+    return fail("interrupted while the text was prepared; the same command does it again");
+  }
+
   std::function<void(int64_t)> reporter(std::string_view phase) const {
     const int64_t total = corpus_->total_file_bytes();
     return [this, phase, total](int64_t done) { report(phase, done, total); };
@@ -188,7 +196,7 @@ class Preparation {
       for (const Batcher::Text& text : texts) views.push_back(text.text);
       trainer.add(views);
       kill_point("data-count");
-      return {};
+      return go_on();
     });
     std::vector<ManifestSource> ignored;
     NAITE_TRY(corpus_->read(
@@ -198,9 +206,13 @@ class Preparation {
         },
         reporter("reading"), ignored));
     NAITE_TRY(batcher.flush());
-    return trainer.train(request_.tokenizer.vocab_size, [&](int64_t done, int64_t total) {
-      report("training tokenizer", done, total);
-    });
+    Tokenizer tokenizer =
+        trainer.train(request_.tokenizer.vocab_size, [&](int64_t done, int64_t total) {
+          report("training tokenizer", done, total);
+          return !stopped();
+        });
+    NAITE_TRY(go_on());
+    return tokenizer;
   }
 
   std::string stem_of(size_t source, bool validation) const {
@@ -243,7 +255,7 @@ class Preparation {
         NAITE_TRY(writer.add(ids[i], static_cast<int64_t>(texts[i].text.size())));
       }
       kill_point("data-pack");
-      return {};
+      return go_on();
     });
     NAITE_TRY(corpus_->read(
         pool_, /*final=*/true,

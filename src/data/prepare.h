@@ -4,6 +4,7 @@
 // RUN/data/*.tokens and, last, RUN/data/manifest.json. The result depends on the options and the
 // source files alone, never on the number of threads. Complete and valid data that fits the options
 // is used as it stands; what an interrupted run left is removed and done again.
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <string_view>
@@ -29,6 +30,7 @@ struct PrepareRequest {
   std::vector<std::filesystem::path> base_directories;
   int num_threads = 1;
   std::function<void(const PrepareProgress&)> progress;  // may be empty; called from one thread
+  const std::atomic<bool>* stop = nullptr;  // set elsewhere: ends soon with an error
 };
 
 Result<Manifest> prepare(const PrepareRequest& request);

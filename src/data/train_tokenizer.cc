@@ -136,7 +136,7 @@ class MergeLearner {
   }
 
   std::vector<Merge> learn(int64_t num_tokens,
-                           const std::function<void(int64_t, int64_t)>& progress) {
+                           const std::function<bool(int64_t, int64_t)>& progress) {
     std::vector<Merge> merges;
     const int64_t total = num_tokens - 256;
     while (static_cast<int64_t>(tokens_.size()) < num_tokens && !heap_.empty()) {
@@ -150,8 +150,8 @@ class MergeLearner {
       const Merge merge{static_cast<int32_t>(pair.key >> 32), static_cast<int32_t>(pair.key)};
       merges.push_back(merge);
       join(merge, top.pair);
-      if (progress && merges.size() % 256 == 0)
-        progress(static_cast<int64_t>(tokens_.size()) - 256, total);
+      const bool due = progress && merges.size() % 256 == 0;
+      if (due && !progress(static_cast<int64_t>(tokens_.size()) - 256, total)) break;
     }
     return merges;
   }
@@ -288,7 +288,7 @@ void TokenizerTrainer::add(std::span<const std::string_view> texts) {
 }
 
 Tokenizer TokenizerTrainer::train(
-    int64_t vocab_size, const std::function<void(int64_t done, int64_t total)>& progress) const {
+    int64_t vocab_size, const std::function<bool(int64_t done, int64_t total)>& progress) const {
   MergeLearner learner(total_);
   return Tokenizer(make_model(learner.learn(vocab_size - kNumSpecialTokens, progress)));
 }

@@ -62,9 +62,9 @@ class TokenizerTrainer {
   // Counts a batch of texts; pieces never cross from one text to the next.
   void add(std::span<const std::string_view> texts);
   // Learns merges until the vocabulary, special tokens included, has `vocab_size` entries or no
-  // pair occurs kCountMin times.
+  // pair occurs kCountMin times, or `progress` says no.
   Tokenizer train(int64_t vocab_size,
-                  const std::function<void(int64_t done, int64_t total)>& progress) const;
+                  const std::function<bool(int64_t done, int64_t total)>& progress) const;
 
  private:
   ThreadPool& pool_;

@@ -125,7 +125,9 @@ Result<Outcome> Run::train() {
   NAITE_TRY(make_directories(directory_.path()));
   NAITE_ASSIGN(const FileLock lock,
                FileLock::acquire(directory_.path() / ".lock", directory_.path().string()));
-  NAITE_TRY(open());
+  const Status opened = open();
+  if (!opened.ok() && stop_requested()) return Outcome::kStopped;
+  NAITE_TRY(opened);
   NAITE_TRY(start_or_resume());
   Result<Outcome> outcome = loop();
   const Status written = writer_.wait();
@@ -159,6 +161,7 @@ Status Run::open() {
   prepare.run_directory = directory_.path();
   prepare.base_directories = {recipe_->directory};
   prepare.num_threads = pool_.num_threads();
+  prepare.stop = request_.stop;
   prepare.progress = [this](const data::PrepareProgress& p) { observer_.preparing(p); };
   NAITE_ASSIGN(manifest_, data::prepare(prepare));
   NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(directory_.path()));
@@ -260,6 +263,13 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
 // A run that goes on from another one's checkpoint under a recipe of its own. Where it comes from
 // is written down first and stands in every checkpoint's record.
 Status Run::branch() {
+  NAITE_ASSIGN(const std::string theirs, sha256_file(request_.from / "tokenizer.json"));
+  NAITE_ASSIGN(const std::string ours, sha256_file(directory_.path() / "tokenizer.json"));
+  if (theirs != ours)
+    return fail(
+        "{} was trained with another tokenizer than this text gives; in the recipe, write "
+        "[tokenizer] file = \"{}\" instead of vocab_size, and take a new --run directory",
+        request_.from.string(), (request_.from / "tokenizer.json").string());
   NAITE_TRY(resume(request_.from, true));
   NAITE_ASSIGN(const std::string digest, formats::state_digest(request_.from));
   branch_ = {{"from", fs::absolute(request_.from).lexically_normal().string()},
