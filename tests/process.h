@@ -94,6 +94,14 @@ class Process : public testing::Test {
     return digest(fresh(name));
   }
 
+  // The public key of a directory of keys, or of a run's log.
+  static std::string vkey_of(const fs::path& directory) {
+    const fs::path run_key = directory / "ledger" / "vkey";
+    std::string vkey = *read_file(fs::exists(run_key) ? run_key : directory / "log.vkey");
+    vkey.pop_back();
+    return vkey;
+  }
+
   fs::path directory_;
 };
 

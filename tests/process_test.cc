@@ -85,6 +85,37 @@ TEST_F(Process, KilledAtEveryPointAndResumedGivesTheSameDigest) {
   }
 }
 
+// The log's share of it: wherever the process is killed, the log of the finished run is whole, has
+// every step once, and every interval of it replays.
+TEST_F(Process, KilledWhileLoggingTheLogNeitherForksNorShrinks) {
+  const Words keys{"--keys", fresh("keys")};
+  ASSERT_EQ(run({"key", "new", fresh("keys"), "--name", "example.org/team"}).exit_code, 0);
+  for (const char* point :
+       {"ledger-entries:1", "ledger-entries:2", "ledger-tile:1", "ledger-tile:3",
+        "ledger-checkpoint:1", "ledger-checkpoint:2", "ledger-entries:5", "ledger-tile:7",
+        "ledger-checkpoint:9", "ledger-remove:2", "checkpoint_done:1", "checkpoint_done:9",
+        "checkpoint_rename:3", "step:9", "ledger-checkpoint:30"}) {
+    const std::string run_directory = fresh(std::string("kill-") + point);
+    const Words words = train(run_directory, with(keys, {"--set", "checkpoint.audit_every=10%"}));
+    const Ended killed = run(words, {std::string("NAITE_KILL_AT=") + point});
+    EXPECT_EQ(killed.exit_code, -1) << point << " was not reached: " << killed.err;
+    const fs::path head = directory_ / "head";
+    fs::remove(head);
+    if (fs::exists(run_directory + "/ledger/checkpoint"))
+      fs::copy(run_directory + "/ledger/checkpoint", head);
+    const Ended resumed = run(words);
+    EXPECT_EQ(resumed.exit_code, 0) << point << ": " << resumed.err;
+    const Ended verified = run({"verify", run_directory, "--all", "--text", NAITE_SOURCE});
+    EXPECT_EQ(verified.exit_code, 0) << point << ": " << verified.out << verified.err;
+    if (!fs::exists(head)) continue;
+    const Ended checked = run({"log", "check", run_directory, "--head", head.string()});
+    EXPECT_EQ(checked.exit_code, 0) << point << ": " << checked.err;
+  }
+  // One publisher, one log of runs; the copies beside the runs are beginnings of it.
+  const Ended listed = run({"log", "show", fresh("keys"), "--json", "--vkey", vkey_of(keys[1])});
+  EXPECT_EQ(std::count(listed.out.begin(), listed.out.end(), '\n'), 30) << listed.err;
+}
+
 TEST_F(Process, KilledAtRandomMomentsGivesTheSameDigest) {
   const std::string expected = trained("whole", {});
   const std::string run_directory = fresh("random");
@@ -108,6 +139,8 @@ TEST_F(Process, KilledAtRandomMomentsGivesTheSameDigest) {
     EXPECT_EQ(entry["step"], ++step);
   }
   EXPECT_EQ(step, 20);
+  const Ended verified = run({"verify", run_directory, "--all"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.err;
 }
 
 TEST_F(Process, InterruptSavesAndTheSameCommandGoesOn) {
@@ -243,6 +276,53 @@ TEST_F(Process, ARunOfAnotherRecipeIsRefusedWithTheDifference) {
   const Ended ended = run(train(run_directory, {"--set", "optimizer.learning_rate=0.5"}));
   EXPECT_EQ(ended.exit_code, 1);
   EXPECT_NE(ended.err.find("optimizer.learning_rate: 0.01 -> 0.5"), std::string::npos) << ended.err;
+}
+
+TEST_F(Process, ALogIsShownProvedAndChecked) {
+  const std::string run_directory = fresh("logged"), proof = fresh("proof"), entry = fresh("entry");
+  ASSERT_EQ(run({"key", "new", fresh("keys"), "--name", "example.org/team"}).exit_code, 0);
+  EXPECT_EQ(run({"key", "new", fresh("keys"), "--name", "example.org/team"}).exit_code, 1);
+  const Words words = train(run_directory, {"--keys", fresh("keys"), "--stop-after-step", "7"});
+  const Ended trained = run(words);
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_NE(trained.err.find("signed as example.org/team/tiny-"), std::string::npos);
+  EXPECT_NE(run({"log", "show", run_directory}).out.find("commitment"), std::string::npos);
+  ASSERT_EQ(
+      run({"log", "prove", run_directory, "--index", "1", "--output", proof, "--entry", entry})
+          .exit_code,
+      0);
+  const std::string vkey = vkey_of(run_directory);
+  const Words check{"log", "check", proof, "--entry", entry, "--vkey", vkey};
+  EXPECT_EQ(run(check).exit_code, 0);
+  EXPECT_EQ(run({"log", "prove", run_directory, "--index", "99"}).exit_code, 1);
+  ASSERT_TRUE(write_file(entry, "{}").ok());
+  EXPECT_EQ(run(check).exit_code, 1);
+  // The key that began a log is needed to go on; without keys a run is its own witness.
+  const Ended keyless = run(train(run_directory));
+  EXPECT_EQ(keyless.exit_code, 1);
+  EXPECT_NE(keyless.err.find("--keys"), std::string::npos) << keyless.err;
+  EXPECT_EQ(run({"log", "abandon", run_directory, "--reason", "a test", "--keys", fresh("keys")})
+                .exit_code,
+            0);
+  EXPECT_EQ(run(words).exit_code, 1);
+  EXPECT_EQ(run({"verify", run_directory, "--sample", "1"}).exit_code, 0);
+  const Ended own = run(train(fresh("own"), {"--stop-after-step", "1"}));
+  EXPECT_NE(own.err.find("unsigned"), std::string::npos) << own.err;
+}
+
+TEST_F(Process, ABeaconMakesTheSeedAfterTheCommitment) {
+  const Words beacon = train(
+      fresh("beacon"), {"--set", "run.seed=beacon", "--set", "run.beacon=drand round 9000000"});
+  const Ended committed = run(beacon);
+  EXPECT_EQ(committed.exit_code, 0) << committed.err;
+  EXPECT_NE(committed.err.find("--beacon-value"), std::string::npos);
+  EXPECT_FALSE(fs::exists(fresh("beacon") + "/log.jsonl"));
+  const Ended trained = run(with(beacon, {"--beacon-value", "00ff17"}));
+  EXPECT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_EQ(run(beacon).exit_code, 0);
+  const Ended verified = run({"verify", fresh("beacon"), "--sample", "1"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.out;
+  EXPECT_NE(verified.out.find("from the commitment and the value 00ff17"), std::string::npos);
 }
 
 TEST_F(Process, GenerateContinuesThePrompt) {

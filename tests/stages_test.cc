@@ -29,6 +29,8 @@ TEST_F(Stages, StoppedAnywhereTheyGiveOneDigest) {
                                       "stage2-step0000000008-tokens0000000000001024",
                                       "stage3-step0000000009-tokens0000000000001152",
                                       "stage3-step0000000010-tokens0000000000001280"}));
+  const Ended verified = run({"verify", fresh("whole"), "--all", "--text", NAITE_SOURCE});
+  EXPECT_EQ(verified.exit_code, 0) << verified.out;
   for (const char* step : {"1", "3", "4", "5", "8", "9"}) {
     const std::string run_directory = fresh(std::string("stop") + step);
     EXPECT_EQ(run(stages(run_directory, {"--stop-after-step", step})).exit_code, 0);
@@ -66,6 +68,9 @@ TEST_F(Stages, ABranchSaysWhereItComesFrom) {
       nlohmann::json::parse(*read_file(fs::path(fresh("branch")) / "checkpoints" /
                                        checkpoints(fresh("branch")).back() / "record.json"));
   EXPECT_EQ(record["branch"]["step"], 10);
+  const Ended verified = run({"verify", fresh("branch"), "--all"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.out;
+  EXPECT_NE(verified.out.find("derived from another run"), std::string::npos) << verified.out;
   EXPECT_EQ(record["branch"]["from"], fs::absolute(from).lexically_normal().string());
   // With the parent's own recipe the branch is the parent.
   ASSERT_EQ(run(train(fresh("same"), {"--from", from})).exit_code, 0);

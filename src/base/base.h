@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The face of base/: what every other folder stands on. See each header for its contract.
+#include "base/build_info.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/config.h"

@@ -86,9 +86,12 @@ Status write_file(const fs::path& path, std::string_view content) {
 
 Status make_directories(const fs::path& path) {
   std::error_code code;
-  fs::create_directories(path, code);
+  if (fs::is_directory(path, code)) return {};
+  const fs::path parent = parent_of(path);
+  if (parent != path) NAITE_TRY(make_directories(parent));
+  fs::create_directory(path, code);
   if (code) return fail("cannot create directory {}: {}", path.string(), code.message());
-  return {};
+  return sync_directory(parent);
 }
 
 Status remove_tree(const fs::path& path) {

@@ -20,7 +20,7 @@ Result<std::string> read_file(const std::filesystem::path& path);
 // Replace `path` by `content`, atomically and durably.
 Status write_file(const std::filesystem::path& path, std::string_view content);
 
-Status make_directories(const std::filesystem::path& path);
+Status make_directories(const std::filesystem::path& path);  // durable; existing ones are fine
 Status remove_tree(const std::filesystem::path& path);
 // Names (not paths) of the entries of a directory, sorted bytewise.
 Result<std::vector<std::string>> list_directory(const std::filesystem::path& path);

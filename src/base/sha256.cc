@@ -3,7 +3,6 @@
 
 #include <openssl/evp.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -27,12 +26,22 @@ void Sha256::update(const void* data, size_t bytes) {
   NAITE_CHECK(EVP_DigestUpdate(context_->evp, data, bytes) == 1);
 }
 
+Digest Sha256::digest() {
+  Digest out{};
+  NAITE_CHECK(EVP_DigestFinal_ex(context_->evp, out.data(), nullptr) == 1);
+  return out;
+}
+
 std::string Sha256::hex() {
-  std::array<unsigned char, 32> digest{};
-  NAITE_CHECK(EVP_DigestFinal_ex(context_->evp, digest.data(), nullptr) == 1);
   std::string text;
-  for (unsigned char byte : digest) text += fmt::format("{:02x}", byte);
+  for (uint8_t byte : digest()) text += fmt::format("{:02x}", byte);
   return text;
+}
+
+Digest sha256(std::string_view data) {
+  Sha256 hash;
+  hash.update(data);
+  return hash.digest();
 }
 
 std::string sha256_hex(std::string_view data) {

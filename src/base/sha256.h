@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // SHA-256 (OpenSSL), incremental.
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -10,6 +12,8 @@
 #include "base/result.h"
 
 namespace naite {
+
+using Digest = std::array<uint8_t, 32>;
 
 class Sha256 {
  public:
@@ -20,6 +24,8 @@ class Sha256 {
 
   void update(const void* data, size_t bytes);
   void update(std::string_view text) { update(text.data(), text.size()); }
+  // The digest; the object is spent afterwards.
+  Digest digest();
   // The digest as 64 lower-case hexadecimal digits; the object is spent afterwards.
   std::string hex();
 
@@ -28,6 +34,7 @@ class Sha256 {
   std::unique_ptr<Context> context_;
 };
 
+Digest sha256(std::string_view data);
 std::string sha256_hex(std::string_view data);
 Result<std::string> sha256_file(const std::filesystem::path& path);
 

@@ -10,7 +10,8 @@ int main(int argc, char** argv) {
       "Naite trains language models from random weights; the recipe alone decides every bit.",
       "naite");
   app.require_subcommand(1);
-  app.set_version_flag("--version", "naite 0.1.0");
+  app.set_version_flag("--version", fmt::format("naite {} ({}, {})", naite::kVersion,
+                                                naite::source_commit(), naite::compiler_name()));
   app.add_flag_callback(
       "--isa-names",
       [] {
@@ -26,6 +27,9 @@ int main(int argc, char** argv) {
   naite::cmd::add_data(app, exit_code);
   naite::cmd::add_export(app, exit_code);
   naite::cmd::add_grow(app, exit_code);
+  naite::cmd::add_key(app, exit_code);
+  naite::cmd::add_log(app, exit_code);
+  naite::cmd::add_verify(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

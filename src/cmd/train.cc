@@ -14,7 +14,7 @@ namespace naite::cmd {
 namespace {
 
 struct TrainArguments {
-  std::string recipe, run, from, machine;
+  std::string recipe, run, from, machine, keys, beacon_value;
   std::vector<std::string> set;
   int threads = 0, virtual_ranks = 0;  // 0: as machine.toml says
   int64_t stop_after_step = -1;
@@ -122,6 +122,8 @@ int run_train(const TrainArguments& arguments) {
   request.run_directory = arguments.run.empty() ? "runs/" + recipe->first().name : arguments.run;
   request.stop_after_step = arguments.stop_after_step;
   request.stop = &watch_signals();
+  request.keys = arguments.keys;
+  request.beacon_value = arguments.beacon_value;
   ConsoleObserver observer;
   Profile profile(*machine->kernels);
   kernels::Kernels& kernels = arguments.profile ? profile.kernels() : *machine->kernels;
@@ -166,6 +168,10 @@ void add_train(CLI::App& app, int& exit_code) {
       ->add_option("--stop-after-step", arguments->stop_after_step,
                    "Save and stop when so many steps are done")
       ->check(CLI::Range(int64_t{0}, INT64_MAX));
+  command->add_option("--keys", arguments->keys,
+                      "Directory of naite key new: signs the log and every checkpoint");
+  command->add_option("--beacon-value", arguments->beacon_value,
+                      "Value of the recipe's beacon, in hexadecimal");
   command->add_flag("--recompute", arguments->recompute,
                     "Trade time for memory: compute activations twice");
   command->add_flag("--profile", arguments->profile,

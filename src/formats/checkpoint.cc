@@ -2,7 +2,9 @@
 #include "formats/checkpoint.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <map>
 
 #include "formats/safetensors.h"
 
@@ -85,43 +87,57 @@ std::string digest_of(const TensorLines& weights, const TensorLines& optimizer,
   return hash.hex();
 }
 
-Status write_weights(const fs::path& directory, const CheckpointContent& content,
-                     TensorLines& lines) {
+// The tensors of model.safetensors, and where their bytes come from; `lines` fills on the way.
+std::vector<TensorSpec> weight_specs(const TrainingState& state, StoredType dtype) {
   std::vector<TensorSpec> specs;
-  for (const tape::ParameterSpec& spec : content.state->specs)
-    specs.push_back({spec.name, content.dtype, shape_of(spec)});
-  const Values values = values_of(content.state->specs, content.state->masters);
-  return write_model_safetensors(
-      directory, std::move(specs), {}, [&](const TensorSpec& spec, const ByteSink& sink) -> Status {
-        std::string bytes;
-        NAITE_TRY(encode_floats(content.dtype, values.at(spec.name), bytes));
-        add_line(lines, spec, bytes);
-        return sink(bytes.data(), bytes.size());
-      });
+  for (const tape::ParameterSpec& spec : state.specs)
+    specs.push_back({spec.name, dtype, shape_of(spec)});
+  return specs;
 }
 
-Status write_optimizer(const fs::path& directory, const CheckpointContent& content,
-                       TensorLines& lines) {
-  const TrainingState& state = *content.state;
+TensorSource weight_source(const TrainingState& state, TensorLines& lines) {
+  return [&lines, values = values_of(state.specs, state.masters)](const TensorSpec& spec,
+                                                                  const ByteSink& sink) -> Status {
+    std::string bytes;
+    NAITE_TRY(encode_floats(spec.type, values.at(spec.name), bytes));
+    add_line(lines, spec, bytes);
+    return sink(bytes.data(), bytes.size());
+  };
+}
+
+// The same for state/optimizer.safetensors.
+std::vector<TensorSpec> optimizer_specs(const TrainingState& state, StoredType dtype) {
   std::vector<TensorSpec> specs;
-  Values values;
-  auto add_group = [&](const std::string& group, const std::vector<tape::ParameterSpec>& members,
-                       std::span<const float> all) {
+  auto add_group = [&](const std::string& group, const std::vector<tape::ParameterSpec>& members) {
     for (const tape::ParameterSpec& spec : members)
       specs.push_back({group + "." + spec.name, StoredType::kF32, shape_of(spec)});
-    values.merge(values_of(members, all, group + "."));
   };
-  if (content.dtype != StoredType::kF32) add_group("master", state.specs, state.masters);
+  if (dtype != StoredType::kF32) add_group("master", state.specs);
   for (const TrainingState::Moments& moments : state.moments)
-    add_group(moments.name, specs_of(state, moments), moments.values);
-  return write_safetensors(directory / kOptimizer, std::move(specs), {},
-                           [&](const TensorSpec& spec, const ByteSink& sink) -> Status {
-                             const std::span<const float> all = values.at(spec.name);
-                             const std::string_view bytes(
-                                 reinterpret_cast<const char*>(all.data()), all.size_bytes());
-                             add_line(lines, spec, bytes);
-                             return sink(bytes.data(), bytes.size());
-                           });
+    add_group(moments.name, specs_of(state, moments));
+  return specs;
+}
+
+TensorSource optimizer_source(const TrainingState& state, TensorLines& lines) {
+  Values values = values_of(state.specs, state.masters, "master.");
+  for (const TrainingState::Moments& moments : state.moments)
+    values.merge(values_of(specs_of(state, moments), moments.values, moments.name + "."));
+  return [&lines, values = std::move(values)](const TensorSpec& spec,
+                                              const ByteSink& sink) -> Status {
+    const std::span<const float> all = values.at(spec.name);
+    const std::string_view bytes(reinterpret_cast<const char*>(all.data()), all.size_bytes());
+    add_line(lines, spec, bytes);
+    return sink(bytes.data(), bytes.size());
+  };
+}
+
+constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer_config.json"};
+
+std::string config_text(const CheckpointContent& content) {
+  json config = content.config;
+  config["torch_dtype"] = dtype_in_config(content.dtype);
+  config["dtype"] = dtype_in_config(content.dtype);
+  return config.dump(2) + "\n";
 }
 
 Status copy_into(const fs::path& from, const fs::path& to) {
@@ -149,22 +165,6 @@ Status write_record(const fs::path& directory, json record) {
     NAITE_ASSIGN(record["files"][file], sha256_file(directory / file));
   }
   return write_file(directory / kRecord, record.dump(2) + "\n");
-}
-
-Status check_files(const fs::path& directory) {
-  NAITE_ASSIGN(const std::string text, read_file(directory / kRecord));
-  NAITE_ASSIGN(const json record, parse_json(text, (directory / kRecord).string()));
-  using Files = std::map<std::string, std::string>;
-  NAITE_ASSIGN(const Files files, record_files(record, (directory / kRecord).string()));
-  for (const auto& [file, expected] : files) {
-    NAITE_ASSIGN(const std::string found, sha256_file(directory / file));
-    if (found != expected)
-      return fail(
-          "{} is damaged: its SHA-256 is not the one in record.json; remove {} to go on "
-          "from an earlier checkpoint",
-          (directory / file).string(), directory.string());
-  }
-  return {};
 }
 
 Status read_group(const Safetensors& file, const std::string& prefix,
@@ -202,26 +202,43 @@ Status write_checkpoint(const fs::path& directory, const CheckpointContent& cont
   const fs::path& out = writer.path();
   NAITE_TRY(make_directories(out / "state"));
   kill_point("checkpoint_begin");
-  json config = content.config;
-  config["torch_dtype"] = dtype_in_config(content.dtype);
-  config["dtype"] = dtype_in_config(content.dtype);
-  NAITE_TRY(write_file(out / "config.json", config.dump(2) + "\n"));
+  NAITE_TRY(write_file(out / "config.json", config_text(content)));
   NAITE_TRY(write_file(out / "generation_config.json", content.generation_config.dump(2) + "\n"));
   NAITE_TRY(write_file(out / "README.md", content.model_card));
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+  for (const char* name : kTokenizerFiles)
     NAITE_TRY(copy_into(content.tokenizer_directory / name, out / name));
   TensorLines weights, optimizer;
-  NAITE_TRY(write_weights(out, content, weights));
+  const TrainingState& state = *content.state;
+  NAITE_TRY(write_model_safetensors(out, weight_specs(state, content.dtype), {},
+                                    weight_source(state, weights)));
   kill_point("checkpoint_half");
-  NAITE_TRY(write_optimizer(out, content, optimizer));
-  NAITE_TRY(write_file(out / kCursor, content.state->cursor.dump(2) + "\n"));
+  NAITE_TRY(write_safetensors(out / kOptimizer, optimizer_specs(state, content.dtype), {},
+                              optimizer_source(state, optimizer)));
+  NAITE_TRY(write_file(out / kCursor, state.cursor.dump(2) + "\n"));
   json record = content.record;
   record["weights_digest"] = digest_of(weights);
-  record["state_digest"] = digest_of(weights, optimizer, content.state->cursor);
+  record["state_digest"] = digest_of(weights, optimizer, state.cursor);
   NAITE_TRY(write_record(out, std::move(record)));
+  if (content.finish) NAITE_TRY(content.finish(out));
   kill_point("checkpoint_rename");
   NAITE_TRY(writer.commit());
   kill_point("checkpoint_done");
+  return {};
+}
+
+Status check_files(const fs::path& directory) {
+  NAITE_ASSIGN(const std::string text, read_file(directory / kRecord));
+  NAITE_ASSIGN(const json record, parse_json(text, (directory / kRecord).string()));
+  using Files = std::map<std::string, std::string>;
+  NAITE_ASSIGN(const Files files, record_files(record, (directory / kRecord).string()));
+  for (const auto& [file, expected] : files) {
+    NAITE_ASSIGN(const std::string found, sha256_file(directory / file));
+    if (found != expected)
+      return fail(
+          "{} is damaged: its SHA-256 is not the one in record.json; remove {} to go on "
+          "from an earlier checkpoint",
+          (directory / file).string(), directory.string());
+  }
   return {};
 }
 
@@ -275,6 +292,31 @@ Result<std::string> state_digest(const fs::path& directory) {
   NAITE_ASSIGN(const std::string text, read_file(directory / kCursor));
   NAITE_ASSIGN(const json cursor, parse_json(text, (directory / kCursor).string()));
   return digest_of(lines_of(weights), lines_of(optimizer), cursor);
+}
+
+Status check_model_files(const fs::path& directory, const CheckpointContent& content) {
+  std::map<std::string, std::string> expected = {
+      {"config.json", config_text(content)},
+      {"generation_config.json", content.generation_config.dump(2) + "\n"}};
+  for (const char* name : kTokenizerFiles) {
+    NAITE_ASSIGN(expected[name], read_file(content.tokenizer_directory / name));
+  }
+  for (const auto& [name, text] : expected) {
+    NAITE_ASSIGN(const std::string found, read_file(directory / name));
+    if (found != text)
+      return fail("{} is not what the recipe makes of it", (directory / name).string());
+  }
+  return {};
+}
+
+Result<std::string> state_digest(const TrainingState& state, StoredType dtype) {
+  TensorLines weights, optimizer;
+  const TensorSource weight = weight_source(state, weights);
+  const TensorSource other = optimizer_source(state, optimizer);
+  const ByteSink nowhere = [](const void*, size_t) { return Status(); };
+  for (const TensorSpec& spec : weight_specs(state, dtype)) NAITE_TRY(weight(spec, nowhere));
+  for (const TensorSpec& spec : optimizer_specs(state, dtype)) NAITE_TRY(other(spec, nowhere));
+  return digest_of(weights, optimizer, state.cursor);
 }
 
 }  // namespace naite::formats

@@ -9,12 +9,12 @@
 //                                 then is the master), and one group per optimizer state, "m.NAME"
 //                                 ...
 //   state/cursor.json             step, tokens and whatever else the next step depends on
-//   record.json                   digests, metrics, and the SHA-256 of every file above; written
-//   last
+//   record.json                   digests, metrics, and the SHA-256 of every file above
 //
 // A directory with its final name is complete: it is filled under a temporary name, fsynced,
 // renamed.
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -48,6 +48,8 @@ struct CheckpointContent {
   std::string model_card;
   nlohmann::json record;  // metrics and provenance; digests and file hashes are added
   std::filesystem::path tokenizer_directory;
+  // Called when all files are written, before the directory gets its name: may add more.
+  std::function<Status(const std::filesystem::path& directory)> finish;
 };
 
 Status write_checkpoint(const std::filesystem::path& directory, const CheckpointContent& content);
@@ -69,5 +71,12 @@ Result<std::map<std::string, std::string>> record_files(const nlohmann::json& re
 Result<std::string> weights_digest(const std::filesystem::path& directory);
 // SHA-256 over the lines of weights and optimizer, and the cursor as canonical JSON.
 Result<std::string> state_digest(const std::filesystem::path& directory);
+// The digest that a checkpoint of this state would have, with the model's tensors in `dtype`.
+Result<std::string> state_digest(const TrainingState& state, StoredType dtype);
+
+// Compares every file with record.json; the first damaged one is named.
+Status check_files(const std::filesystem::path& directory);
+// That the directory's configs and tokenizer are those that write_checkpoint() makes of `content`.
+Status check_model_files(const std::filesystem::path& directory, const CheckpointContent& content);
 
 }  // namespace naite::formats

@@ -47,6 +47,32 @@ int64_t program_bytes(const tape::Plan& plan) {
 
 }  // namespace
 
+HostBatch::HostBatch(const Recipe& recipe) {
+  const auto count = static_cast<size_t>(recipe.train.batch_tokens);
+  for (std::vector<int32_t>* part : {&tokens, &targets, &positions}) part->resize(count);
+  spans.resize(2 * count);
+}
+
+void HostBatch::fill(const Recipe& recipe, const data::Loader& loader, int64_t step) {
+  const int64_t micro_tokens = recipe.train.micro_batch_tokens;
+  const int64_t rows = micro_tokens / recipe.data.sequence_length;
+  for (int64_t i = 0; i < recipe.num_micro_batches(); ++i) {
+    const auto at = static_cast<size_t>(i * micro_tokens),
+               count = static_cast<size_t>(micro_tokens);
+    loader.fill(
+        step - recipe.first_step, i * rows, rows,
+        {std::span(tokens).subspan(at, count), std::span(targets).subspan(at, count),
+         std::span(positions).subspan(at, count), std::span(spans).subspan(2 * at, 2 * count)});
+  }
+}
+
+Digest HostBatch::digest() const {
+  Sha256 hash;
+  for (const std::vector<int32_t>* part : {&tokens, &targets, &positions})
+    hash.update(part->data(), part->size() * sizeof(int32_t));
+  return hash.digest();
+}
+
 MicroBatchTape::MicroBatchTape(const model::Model& model, const kernels::Kernels& kernels,
                                DType compute, int64_t tokens, int64_t positions, bool gradients,
                                bool peaks)
@@ -96,14 +122,10 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       parameters_(kernels, recipe.compute(), train_tape_.tape.parameters()),
       train_(train_tape_.tape, parameters_, {.recompute = options.recompute}),
       eval_(eval_tape_.tape, parameters_),
-      optimizer_(recipe, kernels, parameters_) {
+      optimizer_(recipe, kernels, parameters_),
+      batch_(recipe) {
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
-  const auto tokens = static_cast<size_t>(recipe.train.batch_tokens);
-  tokens_.resize(tokens);
-  targets_.resize(tokens);
-  positions_.resize(tokens);
-  spans_.resize(2 * tokens);
   token_losses_.resize(static_cast<size_t>(recipe.train.micro_batch_tokens));
   micro_batch_losses_.resize(static_cast<size_t>(recipe.num_micro_batches()));
 }
@@ -123,17 +145,9 @@ void Engine::initialise(uint64_t seed, ThreadPool& pool) {
 // Loads the batch and tells the tape what every token's loss weighs: one over the targets of the
 // step.
 double Engine::fill_and_scale(const data::Loader& loader, int64_t step) {
-  const int64_t tokens = recipe_.train.micro_batch_tokens;
-  const int64_t rows = tokens / recipe_.data.sequence_length;
-  for (int64_t i = 0; i < recipe_.num_micro_batches(); ++i) {
-    const auto at = static_cast<size_t>(i * tokens), count = static_cast<size_t>(tokens);
-    loader.fill(
-        step - recipe_.first_step, i * rows, rows,
-        {std::span(tokens_).subspan(at, count), std::span(targets_).subspan(at, count),
-         std::span(positions_).subspan(at, count), std::span(spans_).subspan(2 * at, 2 * count)});
-  }
+  batch_.fill(recipe_, loader, step);
   const auto targets =
-      std::count_if(targets_.begin(), targets_.end(), [](int32_t t) { return t >= 0; });
+      std::count_if(batch_.targets.begin(), batch_.targets.end(), [](int32_t t) { return t >= 0; });
   const auto scale = static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, targets)));
   train_.write(train_tape_.scale, &scale, sizeof scale);
   return static_cast<double>(targets);
@@ -142,10 +156,10 @@ double Engine::fill_and_scale(const data::Loader& loader, int64_t step) {
 void Engine::feed(tape::Program& program, const MicroBatchTape& tape, int64_t index) {
   const int64_t tokens = recipe_.train.micro_batch_tokens;
   const int64_t at = index * tokens, bytes = tokens * static_cast<int64_t>(sizeof(int32_t));
-  program.write(tape.inputs.ids, &tokens_[at], bytes);
-  program.write(tape.targets, &targets_[at], bytes);
-  program.write(tape.inputs.positions, &positions_[at], bytes);
-  program.write(tape.inputs.spans, &spans_[2 * at], 2 * bytes);
+  program.write(tape.inputs.ids, &batch_.tokens[at], bytes);
+  program.write(tape.targets, &batch_.targets[at], bytes);
+  program.write(tape.inputs.positions, &batch_.positions[at], bytes);
+  program.write(tape.inputs.spans, &batch_.spans[2 * at], 2 * bytes);
 }
 
 void Engine::run_micro_batch(int64_t index, const Slab& slab, bool accumulate) {
@@ -222,7 +236,8 @@ StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
   gradient_ = sum_ranks();
   double sum = 0;
   for (double loss : micro_batch_losses_) sum = sum + loss;
-  return {sum / std::max(1.0, targets), grad_norm(gradient_), static_cast<int64_t>(targets)};
+  return {sum / std::max(1.0, targets), grad_norm(gradient_), static_cast<int64_t>(targets),
+          batch_.digest()};
 }
 
 void Engine::update(int64_t step, double grad_norm) {
@@ -245,24 +260,24 @@ Engine::Validation Engine::validate(const data::Loader& loader, int source) {
     const int64_t now = std::min(rows_at_once, rows - row);
     const auto count = static_cast<size_t>(now * length);
     // What is left of the micro-batch is padded with tokens that see themselves and have no target.
-    std::fill(targets_.begin(), targets_.begin() + tokens, -1);
-    std::fill(tokens_.begin(), tokens_.begin() + tokens, 0);
+    std::fill(batch_.targets.begin(), batch_.targets.begin() + tokens, -1);
+    std::fill(batch_.tokens.begin(), batch_.tokens.begin() + tokens, 0);
     for (int64_t t = 0; t < tokens; ++t) {
-      positions_[t] = 0;
-      spans_[2 * t] = static_cast<int32_t>(t);
-      spans_[2 * t + 1] = static_cast<int32_t>(t) + 1;
+      batch_.positions[t] = 0;
+      batch_.spans[2 * t] = static_cast<int32_t>(t);
+      batch_.spans[2 * t + 1] = static_cast<int32_t>(t) + 1;
     }
     bytes += loader.fill_validation(
         source, row, now,
-        {std::span(tokens_).first(count), std::span(targets_).first(count),
-         std::span(positions_).first(count), std::span(spans_).first(2 * count)});
+        {std::span(batch_.tokens).first(count), std::span(batch_.targets).first(count),
+         std::span(batch_.positions).first(count), std::span(batch_.spans).first(2 * count)});
     feed(eval_, eval_tape_, 0);
     eval_.forward();
     eval_.read(eval_tape_.loss, token_losses_.data(),
                static_cast<int64_t>(token_losses_.size() * sizeof(float)));
     for (int64_t t = 0; t < tokens; ++t) {
       sum = sum + static_cast<double>(token_losses_[t]);
-      result.targets += targets_[t] >= 0;
+      result.targets += batch_.targets[t] >= 0;
     }
   }
   result.loss = sum / static_cast<double>(std::max<int64_t>(1, result.targets));

@@ -35,10 +35,23 @@ struct MemoryPlan {
   }
 };
 
+// The whole batch of a step on the host, micro-batch after micro-batch.
+struct HostBatch {
+  std::vector<int32_t> tokens, targets, positions, spans;
+
+  explicit HostBatch(const Recipe& recipe);
+  // The run's step `step`, which belongs to the recipe's stage.
+  void fill(const Recipe& recipe, const data::Loader& loader, int64_t step);
+  // What the step reads, in one digest: SHA-256 over tokens, targets and positions, each as
+  // little-endian int32, in that order.
+  Digest digest() const;
+};
+
 struct StepResult {
   double loss = 0;       // mean over the tokens that have a target, natural logarithm
   double grad_norm = 0;  // before clipping
   int64_t num_targets = 0;
+  Digest batch{};  // HostBatch::digest()
 };
 
 // A model's tape over one micro-batch, with its inputs.
@@ -102,8 +115,7 @@ class Engine {
   std::vector<Slab> free_slabs_;
   Slab gradient_;
   Optimizer optimizer_;
-  // The whole batch on the host, micro-batch after micro-batch.
-  std::vector<int32_t> tokens_, targets_, positions_, spans_;
+  HostBatch batch_;
   std::vector<float> token_losses_;
   std::vector<double> micro_batch_losses_;
   std::vector<std::vector<float>> peaks_;  // of the step so far, like those of the tape

@@ -312,19 +312,24 @@ class Growth {
   std::map<std::string, ParameterSpec> parents_;
 };
 
-// What identifies the parent: its weights, and the whole state if it is a checkpoint of ours.
+// What branch.json says of the parent: its weights, and the state if it is a checkpoint of ours.
 Result<json> parent_record(const fs::path& checkpoint) {
-  json out = json::object();
+  json out = {{"from", fs::absolute(checkpoint).lexically_normal().string()},
+              {"grown", true},
+              {"step", 0},
+              {"recipe_digest", ""}};
   if (!fs::is_directory(checkpoint)) {
-    NAITE_ASSIGN(out["file_sha256"], sha256_file(checkpoint));
-    return out;
+    NAITE_ASSIGN(out["weights_digest"], sha256_file(checkpoint));
+  } else {
+    NAITE_ASSIGN(out["weights_digest"], formats::weights_digest(checkpoint));
   }
-  NAITE_ASSIGN(out["weights_digest"], formats::weights_digest(checkpoint));
+  out["state_digest"] = out["weights_digest"];
   if (!fs::exists(checkpoint / "record.json")) return out;
   NAITE_ASSIGN(const std::string text, read_file(checkpoint / "record.json"));
   NAITE_ASSIGN(const json record, parse_json(text, (checkpoint / "record.json").string()));
-  for (const char* key : {"state_digest", "recipe_digest", "step", "tokens"})
-    if (record.contains(key)) out[key] = record[key];
+  for (const char* key : {"state_digest", "recipe_digest"})
+    if (record.is_object() && record.contains(key) && record[key].is_string())
+      out[key] = record[key];
   return out;
 }
 

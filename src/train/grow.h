@@ -21,7 +21,7 @@ namespace naite::train {
 struct StartWeights {
   std::vector<float> masters;  // one parameter after another, in recording order
   int64_t vocab_size = 0;
-  nlohmann::json parent;  // digests of where they come from; part of the state from then on
+  nlohmann::json parent;  // where they come from, for branch.json and the log
 };
 
 // `checkpoint` is a directory or file of any format; recipe.growth_noise is the noise's size.

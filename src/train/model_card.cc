@@ -7,9 +7,9 @@ std::string model_card(const Recipe& recipe, const model::Model& model,
                        const data::Manifest& manifest, const nlohmann::json& record) {
   const auto step = record["step"].get<int64_t>(), total = record["total_steps"].get<int64_t>();
   std::string origin = "Trained from random weights";
-  if (record.contains("parent"))
+  if (record.contains("branch") && record["branch"].contains("grown"))
     origin = fmt::format("Grown from the model with the weights digest {} and trained",
-                         record["parent"].value("weights_digest", std::string("unknown")));
+                         record["branch"].value("weights_digest", std::string("unknown")));
   std::string text = fmt::format(
       "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n# {}\n\n"
       "{} by Naite, with {} parameters.\n"

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "ledger/canonical_json.h"
+
 namespace naite::train {
 
 namespace {
@@ -18,7 +20,13 @@ constexpr double kPi = 3.14159265358979323846;
 
 Status read_run(Table table, Recipe& recipe) {
   recipe.name = table.string("name", "run");
-  recipe.seed = table.integer("seed", 42, 0, INT64_MAX);
+  const json* seed = table.raw("seed");
+  const bool from_beacon = seed != nullptr && *seed == "beacon";
+  if (!from_beacon) recipe.seed = table.integer("seed", 42, 0, INT64_MAX);
+  recipe.beacon = table.string("beacon", "");
+  if (from_beacon == recipe.beacon.empty())
+    table.reject("beacon", from_beacon ? "the name of a future public value, as seed = \"beacon\""
+                                       : "absent unless seed = \"beacon\"");
   recipe.arithmetic = table.choice("arithmetic", "chain-1", {"chain-1"});
   return table.finish();
 }
@@ -128,9 +136,8 @@ Status read_schedule(Table table, ScheduleOptions& s) {
   return table.finish();
 }
 
-// "10%" as 0.1; `fallback` empty: the key must be there.
-double read_percentage(Table& table, const char* key, std::optional<std::string> fallback) {
-  const std::string text = table.string(key, std::move(fallback));
+// "10%" as 0.1; a default after telling the table what is wrong.
+double read_percentage(Table& table, std::string_view key, const std::string& text) {
   double percent = 0;
   size_t used = 0;
   try {
@@ -145,14 +152,16 @@ double read_percentage(Table& table, const char* key, std::optional<std::string>
 
 Status read_averaging(Table table, Recipe& recipe) {
   recipe.averaging.last = table.integer("last", std::nullopt, 2, 1000);
-  recipe.averaging.every = read_percentage(table, "every", std::nullopt);
+  recipe.averaging.every = read_percentage(table, "every", table.string("every"));
   if (recipe.schedule.kind != "wsd")
     table.adopt(fail("{} is for the decay of [schedule] kind = \"wsd\"", table.where()));
   return table.finish();
 }
 
 Status read_checkpoint(Table table, CheckpointOptions& c) {
-  c.every = read_percentage(table, "every", "10%");
+  c.every = read_percentage(table, "every", table.string("every", "10%"));
+  const std::string audit = table.string("audit_every", "");
+  if (!audit.empty()) c.audit_every = read_percentage(table, "audit_every", audit);
   c.autosave_seconds = table.number("autosave_seconds", 60, 0, 1e9);
   return table.finish();
 }
@@ -177,6 +186,21 @@ std::string percent_text(double share) {
   return text + "%";
 }
 
+// Steps strictly within the `total` ones from `first` on, ascending, at each multiple of `share` of
+// them. p% falls at ceil(p x steps); a hair is taken off so that 10% of 100 is 10 in floating point
+// too.
+std::vector<int64_t> steps_every(double share, int64_t first, int64_t total) {
+  std::vector<int64_t> steps;
+  share = std::max(share, 1.0 / static_cast<double>(total));  // at most every step
+  for (int64_t i = 1; static_cast<double>(i) * share < 1.0 - 1e-9; ++i) {
+    const double at = static_cast<double>(i) * share * static_cast<double>(total);
+    const int64_t step = first + static_cast<int64_t>(std::ceil(at - 1e-6));
+    if (step > (steps.empty() ? first : steps.back()) && step < first + total)
+      steps.push_back(step);
+  }
+  return steps;
+}
+
 void flatten(const json& value, const std::string& path,
              std::vector<std::pair<std::string, std::string>>& out) {
   if (value.is_structured()) {
@@ -197,40 +221,38 @@ kernels::DType Recipe::compute() const {
   return train.precision == "bf16" ? kernels::DType::kBf16 : kernels::DType::kF32;
 }
 
-std::vector<int64_t> Recipe::steps_every(double share) const {
+std::vector<int64_t> Recipe::checkpoint_steps() const {
+  const std::vector<int64_t> regular = steps_every(checkpoint.every, first_step, total_steps());
+  const std::vector<int64_t> averaged = averaging_steps();
   std::vector<int64_t> steps{first_step};
-  const int64_t total = total_steps();
-  // p% falls at ceil(p x steps); a hair is taken off so that 10% of 100 is 10 in floating point
-  // too.
-  for (int64_t i = 1; static_cast<double>(i) * share < 1.0 - 1e-9; ++i) {
-    const double at = static_cast<double>(i) * share * static_cast<double>(total);
-    const int64_t step = first_step + static_cast<int64_t>(std::ceil(at - 1e-6));
-    if (step > steps.back() && step < end_step()) steps.push_back(step);
-  }
-  steps.push_back(end_step());
+  std::set_union(regular.begin(), regular.end(), averaged.begin(), averaged.end(),
+                 std::back_inserter(steps));
+  if (steps.back() != end_step()) steps.push_back(end_step());
   return steps;
 }
 
 std::vector<int64_t> Recipe::averaging_steps() const {
   if (averaging.last < 2) return {};
-  std::vector<int64_t> steps = steps_every(averaging.every);
+  std::vector<int64_t> steps = steps_every(averaging.every, first_step, total_steps());
   const int64_t decay_begin = end_step() - decay_steps();
   std::erase_if(steps, [&](int64_t step) { return step <= decay_begin; });
-  return steps;
-}
-
-std::vector<int64_t> Recipe::checkpoint_steps() const {
-  const std::vector<int64_t> regular = steps_every(checkpoint.every);
-  const std::vector<int64_t> averaged = averaging_steps();
-  std::vector<int64_t> steps;
-  std::set_union(regular.begin(), regular.end(), averaged.begin(), averaged.end(),
-                 std::back_inserter(steps));
+  steps.push_back(end_step());
   return steps;
 }
 
 int64_t Recipe::decay_steps() const {
   return static_cast<int64_t>(
       std::ceil(schedule.decay_ratio * static_cast<double>(total_steps()) - 1e-6));
+}
+
+std::vector<int64_t> Recipe::audit_steps() const {
+  if (checkpoint.audit_every <= 0) return {};
+  std::vector<int64_t> steps = steps_every(checkpoint.audit_every, first_step, total_steps());
+  const std::vector<int64_t> checkpoints = checkpoint_steps();
+  std::erase_if(steps, [&](int64_t step) {
+    return std::binary_search(checkpoints.begin(), checkpoints.end(), step);
+  });
+  return steps;
 }
 
 double Recipe::learning_rate(int64_t step) const {
@@ -289,6 +311,10 @@ Result<std::unique_ptr<model::Model>> Recipe::make_model(int64_t vocab_size) con
 json Recipe::resolved() const {
   json out;
   out["run"] = {{"name", name}, {"seed", seed}, {"arithmetic", arithmetic}};
+  if (!beacon.empty()) {
+    out["run"]["seed"] = "beacon";
+    out["run"]["beacon"] = beacon;
+  }
   out["tokenizer"] = tokenizer.to_json();
   out["data"] = data.to_json();
   out["model"] = model;
@@ -310,6 +336,8 @@ json Recipe::resolved() const {
   if (schedule.decay != "linear") out["schedule"]["decay"] = schedule.decay;
   out["checkpoint"] = {{"every", percent_text(checkpoint.every)},
                        {"autosave_seconds", checkpoint.autosave_seconds}};
+  if (checkpoint.audit_every > 0)
+    out["checkpoint"]["audit_every"] = percent_text(checkpoint.audit_every);
   out["sample"] = {{"prompts", sample.prompts},
                    {"max_tokens", sample.max_tokens},
                    {"temperature", sample.temperature},
@@ -362,6 +390,54 @@ std::string Curriculum::digest() const {
   else
     keep_what_decides_bits(out);
   return sha256_hex(out.dump());
+}
+
+Result<json> Curriculum::training(int64_t vocab_size, const std::string& data_digest) const {
+  json out = {
+      {"run", first().resolved()["run"]}, {"data_digest", data_digest}, {"stages", json::array()}};
+  out["run"].erase("name");
+  if (first().beacon.empty()) out["run"]["seed"] = fmt::format("{}", first().seed);  // any int64
+  for (const Recipe& stage : stages) {
+    json tables = stage.resolved();
+    for (const char* outside : {"run", "sample", "tokenizer"}) tables.erase(outside);
+    keep_what_decides_bits(tables);
+    NAITE_ASSIGN(const std::unique_ptr<model::Model> model, stage.make_model(vocab_size));
+    tables["model"] = model->config();
+    // Languages default to names; what packing sees of them is which sources share one.
+    std::vector<std::string> languages;
+    for (json& source : tables["data"]["source"]) {
+      const auto language = source["language"].get<std::string>();
+      auto known = std::find(languages.begin(), languages.end(), language);
+      if (known == languages.end()) known = languages.insert(known, language);
+      source = {{"weight", source["weight"]}, {"language", known - languages.begin()}};
+    }
+    out["stages"].push_back(std::move(tables));
+  }
+  return out;
+}
+
+json Curriculum::plan() const {
+  json out = json::array();
+  for (const Recipe& stage : stages) {
+    json checkpoint = stage.resolved()["checkpoint"];
+    checkpoint.erase("autosave_seconds");
+    out.push_back(std::move(checkpoint));
+  }
+  return out;
+}
+
+Result<std::string> data_digest(const data::Manifest& manifest) {
+  json value = manifest.to_json();
+  value.erase("options");
+  for (json& source : value["sources"]) {
+    source.erase("name");
+    source.erase("language");  // of the recipe: Curriculum::training()
+    for (json& file : source["files"]) file.erase("path");
+    for (const char* split : {"train", "validation"})
+      for (json& shard : source[split]["shards"]) shard.erase("file");
+  }
+  NAITE_ASSIGN(const std::string text, ledger::canonical_json(value));
+  return sha256_hex(text);
 }
 
 namespace {

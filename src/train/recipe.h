@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "data/manifest.h"
 #include "data/options.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
@@ -58,7 +59,8 @@ struct AveragingOptions {
 };
 
 struct CheckpointOptions {
-  double every = 0.1;  // share of the steps
+  double every = 0.1;      // share of the steps
+  double audit_every = 0;  // states stored for replays, between checkpoints; 0: none
   double autosave_seconds = 60;
 };
 
@@ -73,6 +75,9 @@ struct SampleOptions {
 struct Recipe {
   std::string name;
   int64_t seed = 0;
+  // seed = "beacon": the value of this public source, named before it is known, makes the seed with
+  // the run's commitment (train/history.h). `seed` is set when it is known.
+  std::string beacon;
   std::string arithmetic = "chain-1";
   data::TokenizerOptions tokenizer;
   data::DataOptions data;
@@ -103,6 +108,8 @@ struct Recipe {
   // averaging steps included.
   std::vector<int64_t> checkpoint_steps() const;
   std::vector<int64_t> averaging_steps() const;  // ascending
+  // Steps between those after which a state is stored for replays.
+  std::vector<int64_t> audit_steps() const;
   double learning_rate(int64_t step) const;  // for the update number `step` of the run, from 0
   double other_learning_rate(int64_t step) const;  // of embedding, head and vectors
   uint64_t loader_seed() const;
@@ -117,7 +124,6 @@ struct Recipe {
   double scheduled(double peak, int64_t step) const;
   double decayed(double peak, double x) const;
   int64_t decay_steps() const;  // of wsd
-  std::vector<int64_t> steps_every(double share) const;
 };
 
 // A run: its stages in order. [[stage]] repeats tables of the recipe, key by key on top of them; a
@@ -134,6 +140,12 @@ struct Curriculum {
   nlohmann::json resolved() const;
   // SHA-256 of the keys that decide bits: names, paths, prompts and autosaves stay outside.
   std::string digest() const;
+  // Everything that decides the bits of the trained model: every stage with every default, the
+  // architecture in full, and the data by their digest (data_digest()) instead of by names and
+  // paths. Its canonical JSON is what a run commits to before its first step.
+  Result<nlohmann::json> training(int64_t vocab_size, const std::string& data_digest) const;
+  // When states are to be stored, stage by stage: what may change on the way.
+  nlohmann::json plan() const;
 };
 
 // `overrides` are "key=value" texts of --set, applied in order.
@@ -141,6 +153,10 @@ Result<Curriculum> load_recipe(const std::filesystem::path& path,
                                const std::vector<std::string>& overrides);
 // `name` stands for the source in messages.
 Result<Curriculum> parse_recipe(const nlohmann::json& value, const std::string& name);
+
+// What the packed text is, whatever its files and sources are called and wherever they lie: SHA-256
+// over canonical JSON of the manifest without names, paths and options.
+Result<std::string> data_digest(const data::Manifest& manifest);
 
 // The first few keys in which two resolved recipes differ, "key: a -> b" each.
 std::vector<std::string> recipe_differences(const nlohmann::json& a, const nlohmann::json& b);

@@ -37,8 +37,12 @@ fs::path RunDirectory::autosave(int64_t step) const {
   return autosaves() / fmt::format("step{:010}", step);
 }
 
+fs::path RunDirectory::audit(int64_t step) const {
+  return audits() / fmt::format("step{:010}", step);
+}
+
 Status RunDirectory::clean() const {
-  for (const fs::path& path : {path_, checkpoints(), autosaves()})
+  for (const fs::path& path : {path_, checkpoints(), audits(), autosaves()})
     NAITE_TRY(remove_unfinished(path));
   return {};
 }
@@ -102,7 +106,7 @@ Status RunDirectory::append(const char* file, const json& line) const {
 
 Result<std::vector<RunDirectory::State>> RunDirectory::states() const {
   std::vector<State> out;
-  for (const fs::path& parent : {autosaves(), checkpoints()}) {
+  for (const fs::path& parent : {autosaves(), audits(), checkpoints()}) {
     if (!fs::exists(parent)) continue;
     NAITE_ASSIGN(const std::vector<std::string> names, list_directory(parent));
     for (const std::string& name : names)

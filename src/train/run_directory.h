@@ -6,9 +6,11 @@
 //   tokenizer.json data/       see data/prepare.h
 //   checkpoints/stage1-step0000000120-tokens0000000001966080/     formats/checkpoint.h
 //   autosave/step0000000097/   the same form; at most the newest is kept
-//   branch.json                the checkpoint that the run began from, if it did not begin at
-//   random log.jsonl samples.jsonl    one JSON object a line events.out.tfevents.*
-//   formats/tfevents.h
+//   audit/step0000000090/      the same form; states between checkpoints, for replays
+//   ledger/                    the signed log, train/run_log.h
+//   branch.json                the checkpoint that the run began from, if not at random
+//   log.jsonl samples.jsonl    one JSON object a line
+//   events.out.tfevents.*      formats/tfevents.h
 #include <deque>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -27,8 +29,11 @@ class RunDirectory {
   std::filesystem::path branch() const { return path_ / "branch.json"; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   std::filesystem::path autosaves() const { return path_ / "autosave"; }
+  std::filesystem::path audits() const { return path_ / "audit"; }
+  std::filesystem::path ledger() const { return path_ / "ledger"; }
   std::filesystem::path checkpoint(int stage, int64_t step, int64_t tokens) const;
   std::filesystem::path autosave(int64_t step) const;
+  std::filesystem::path audit(int64_t step) const;
 
   // Removes what killed processes left half written.
   Status clean() const;

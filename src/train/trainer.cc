@@ -12,8 +12,10 @@
 #include "formats/checkpoint.h"
 #include "formats/tfevents.h"
 #include "infer/infer.h"
+#include "train/derived.h"
 #include "train/model_card.h"
 #include "train/run_directory.h"
+#include "train/run_log.h"
 
 namespace naite::train {
 
@@ -39,14 +41,10 @@ class BackgroundWriter {
     if (thread_.joinable()) thread_.join();
     return std::exchange(status_, Status());
   }
-  // `snapshot` must stay untouched until the next wait().
-  void start(fs::path directory, formats::CheckpointContent content,
-             std::function<Status()> afterwards) {
-    thread_ = std::thread([this, directory = std::move(directory), content = std::move(content),
-                           afterwards = std::move(afterwards)] {
+  void start(std::function<Status()> work) {
+    thread_ = std::thread([this, work = std::move(work)] {
       set_float_mode();
-      status_ = formats::write_checkpoint(directory, content);
-      if (status_.ok()) status_ = afterwards();
+      status_ = work();
     });
   }
 
@@ -61,7 +59,7 @@ class Run {
   Run(const Curriculum& curriculum, const TrainRequest& request, kernels::Kernels& kernels,
       ThreadPool& pool, Observer& observer)
       : curriculum_(curriculum),
-        recipe_(&curriculum.first()),
+        recipe_(&curriculum_.first()),
         request_(request),
         directory_(request.run_directory),
         kernels_(kernels),
@@ -71,8 +69,16 @@ class Run {
   Result<Outcome> train();
 
  private:
+  enum class Kind { kAutosave, kAudit, kCheckpoint };
+
   Status open();
   Status check_recipe();
+  Status read_branch(const std::vector<RunDirectory::State>& states);
+  Status begin_log(const std::vector<RunDirectory::State>& states);
+  Result<bool> settle_seed();
+  StoredState stored_state(int64_t step, const fs::path& path) const;
+  Status log_states(const std::vector<RunDirectory::State>& states);
+  Status log_end();
   Status start_or_resume();
   Status start();
   Status resume(const fs::path& state, bool of_another_recipe);
@@ -81,18 +87,19 @@ class Run {
   Result<Outcome> loop();
   Status check_loss(const StepResult& result);
   Status one_step();
+  Status log_step(const StepReport& report);
   Status checkpoint();
   Status average();
-  Status autosave();
+  Status autosave() { return store(Kind::kAutosave, directory_.autosave(step_)); }
+  Status store(Kind kind, const fs::path& path);
   Status snapshot();
   Status log_validation(const ValidationReport& report);
   std::vector<std::string> samples();
   json record() const;
-  json cursor() const;
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
 
-  const Curriculum& curriculum_;
-  const Recipe* recipe_;  // the stage under way
+  Curriculum curriculum_;  // its seed may come from a beacon
+  const Recipe* recipe_;   // the stage under way
   const TrainRequest& request_;
   const RunDirectory directory_;
   kernels::Kernels& kernels_;
@@ -105,7 +112,8 @@ class Run {
   std::optional<data::Loader> loader_;
   std::unique_ptr<Engine> engine_;
   std::optional<formats::EventWriter> events_;
-  formats::TrainingState snapshot_;
+  std::unique_ptr<RunLog> log_;      // none in a run that began without one
+  formats::TrainingState snapshot_;  // untouched while writer_ works
   BackgroundWriter writer_;
   int64_t step_ = 0;  // steps done
   double last_loss_ = 0;
@@ -114,9 +122,8 @@ class Run {
   double last_save_ = 0, started_ = 0;
   int64_t started_at_step_ = 0;
   json last_validation_;
-  json branch_;               // where the run comes from, if from a checkpoint
-  json parent_;               // of a grown model: what it grew from
-  std::vector<int64_t> due_;  // steps of the stage's checkpoints
+  json branch_;                        // where the run comes from, if from a checkpoint
+  std::vector<int64_t> due_, audits_;  // steps of the stage's checkpoints, and of its other states
   int64_t saved_step_ = -1;
   std::deque<double> recent_losses_;
 };
@@ -128,11 +135,17 @@ Result<Outcome> Run::train() {
   const Status opened = open();
   if (!opened.ok() && stop_requested()) return Outcome::kStopped;
   NAITE_TRY(opened);
+  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
+  NAITE_TRY(read_branch(states));
+  NAITE_TRY(begin_log(states));
+  NAITE_ASSIGN(const bool has_seed, settle_seed());
+  if (!has_seed) return Outcome::kStopped;
   NAITE_TRY(start_or_resume());
   Result<Outcome> outcome = loop();
   const Status written = writer_.wait();
   if (!outcome) return outcome;
   NAITE_TRY(written);
+  NAITE_TRY(log_end());
   return outcome;
 }
 
@@ -171,6 +184,93 @@ Status Run::open() {
   return make_directories(directory_.autosaves());
 }
 
+// Where the run comes from, if not from random weights: as it was written down, or as --from says.
+Status Run::read_branch(const std::vector<RunDirectory::State>& states) {
+  if (fs::exists(directory_.branch())) {
+    NAITE_ASSIGN(const std::string text, read_file(directory_.branch()));
+    NAITE_ASSIGN(branch_, parse_json(text, directory_.branch().string()));
+    return {};
+  }
+  if (request_.start != nullptr) branch_ = request_.start->parent;
+  if (request_.from.empty() || !states.empty()) return {};
+  const std::string name = (request_.from / "state/cursor.json").string();
+  NAITE_ASSIGN(const std::string text, read_file(name));
+  NAITE_ASSIGN(const json parsed, parse_json(text, name));
+  Table cursor(parsed, name + ":");
+  const int64_t step = cursor.integer("step", std::nullopt, 0, curriculum_.total_steps());
+  const std::string recipe_digest = cursor.string("recipe_digest");
+  NAITE_TRY(cursor.finish(true));
+  NAITE_ASSIGN(const std::string digest, formats::state_digest(request_.from));
+  branch_ = {{"from", fs::absolute(request_.from).lexically_normal().string()},
+             {"step", step},
+             {"state_digest", digest},
+             {"recipe_digest", recipe_digest}};
+  return {};
+}
+
+// Opens the log and commits before anything is trained. A run that began without a log stays
+// without: its first steps cannot be entered any more.
+Status Run::begin_log(const std::vector<RunDirectory::State>& states) {
+  if (!states.empty() && !fs::exists(directory_.ledger())) {
+    if (!recipe_->beacon.empty())
+      return fail("{} has no log, which a run with seed = \"beacon\" needs: restore {}",
+                  directory_.path().string(), directory_.ledger().string());
+    observer_.note("no log: this run began without one");
+    return {};
+  }
+  NAITE_ASSIGN(log_, RunLog::open(directory_, request_.keys, recipe_->name));
+  if (log_->self_signed())
+    observer_.note("unsigned: the log is signed by a key of this run alone (see naite key new)");
+  else
+    observer_.note(fmt::format("signed as {}", log_->vkey()));
+  NAITE_ASSIGN(const Commitment commitment,
+               commitment_of(curriculum_, manifest_, branch_, directory_.path()));
+  return log_->commit(commitment, states.empty() ? 0 : states.back().step);
+}
+
+// The seed that the log has, from now on in every stage; false while a beacon's value is missing.
+Result<bool> Run::settle_seed() {
+  if (!log_) return true;
+  NAITE_ASSIGN(const std::optional<int64_t> seed, log_->seed(*recipe_, request_.beacon_value));
+  if (!seed) {
+    observer_.note(
+        fmt::format("committed in {}; when the value of {} is public, give it with "
+                    "--beacon-value",
+                    directory_.ledger().string(), recipe_->beacon));
+    return false;
+  }
+  for (Recipe& stage : curriculum_.stages) stage.seed = *seed;
+  return true;
+}
+
+// States that a killed process stored and did not come to enter.
+Status Run::log_states(const std::vector<RunDirectory::State>& states) {
+  if (!log_) return {};
+  for (const RunDirectory::State& state : states) {
+    if (state.path.parent_path() == directory_.autosaves()) continue;
+    NAITE_TRY(log_->stored(stored_state(state.step, state.path)));
+  }
+  return {};
+}
+
+StoredState Run::stored_state(int64_t step, const fs::path& path) const {
+  StoredState out;
+  out.checkpoint = path.parent_path() == directory_.checkpoints();
+  out.step = step;
+  out.end_token = curriculum_.stage_of(step).tokens_at(step);
+  out.directory = path.lexically_relative(directory_.path()).generic_string();
+  return out;
+}
+
+Status Run::log_end() {
+  if (!log_ || step_ < curriculum_.total_steps()) return {};
+  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
+  const fs::path file = states.back().path / "record.json";
+  NAITE_ASSIGN(const std::string text, read_file(file));
+  NAITE_ASSIGN(const json record, parse_json(text, file.string()));
+  return log_->end(step_, record.value("state_digest", ""));
+}
+
 // Model, order of the data and engine of a stage; the training state passes over from the one
 // before.
 Status Run::enter_stage(const Recipe& stage) {
@@ -187,6 +287,7 @@ Status Run::enter_stage(const Recipe& stage) {
   engine_ = std::make_unique<Engine>(*model_, kernels_, stage, request_.engine);
   flops_per_token_ = model::training_flops_per_token(*model_, stage.data.sequence_length);
   due_ = stage.checkpoint_steps();
+  audits_ = stage.audit_steps();
   if (!continues) return {};
   NAITE_TRY(engine_->check_shapes(snapshot_, fmt::format("stage {}", stage.stage)));
   engine_->load(snapshot_);
@@ -204,6 +305,7 @@ Status Run::start_or_resume() {
                 directory_.path().string());
   if (!states.empty()) {
     NAITE_TRY(resume(states.back().path, false));
+    NAITE_TRY(log_states(states));
     if (step_ < curriculum_.total_steps())
       observer_.note(fmt::format("resuming {} after step {}", directory_.path().string(), step_));
   } else if (!request_.from.empty()) {
@@ -230,8 +332,9 @@ Status Run::start() {
     engine_->save(snapshot_);
     snapshot_.masters = request_.start->masters;
     engine_->load(snapshot_);
-    parent_ = request_.start->parent;
+    NAITE_TRY(write_file(directory_.branch(), branch_.dump(2) + "\n"));
   }
+  if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
   observer_.note(fmt::format("starting {} from {} weights", directory_.path().string(),
                              request_.start == nullptr ? "random" : "grown"));
   return checkpoint();
@@ -244,7 +347,6 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
   Table cursor(parsed, state.string() + "/state/cursor.json:");
   step_ = cursor.integer("step", std::nullopt, 0, curriculum_.total_steps());
   const std::string digest = cursor.string("recipe_digest");
-  if (cursor.has("parent")) parent_ = *cursor.raw("parent");
   NAITE_TRY(cursor.finish(true));
   if (!of_another_recipe && digest != curriculum_.digest())
     return fail("{} was made by another recipe; choose another --run directory", state.string());
@@ -254,9 +356,6 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
   engine_->load(snapshot_);
   NAITE_TRY(directory_.rewind_logs(step_));
   NAITE_ASSIGN(recent_losses_, directory_.recent_losses(kLossWindow));
-  if (!fs::exists(directory_.branch())) return {};
-  NAITE_ASSIGN(const std::string branch, read_file(directory_.branch()));
-  NAITE_ASSIGN(branch_, parse_json(branch, directory_.branch().string()));
   return {};
 }
 
@@ -271,12 +370,8 @@ Status Run::branch() {
         "[tokenizer] file = \"{}\" instead of vocab_size, and take a new --run directory",
         request_.from.string(), (request_.from / "tokenizer.json").string());
   NAITE_TRY(resume(request_.from, true));
-  NAITE_ASSIGN(const std::string digest, formats::state_digest(request_.from));
-  branch_ = {{"from", fs::absolute(request_.from).lexically_normal().string()},
-             {"step", step_},
-             {"state_digest", digest},
-             {"recipe_digest", snapshot_.cursor["recipe_digest"]}};
   NAITE_TRY(write_file(directory_.branch(), branch_.dump(2) + "\n"));
+  if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
   observer_.note(fmt::format("{} branches off {} after step {}", directory_.path().string(),
                              request_.from.string(), step_));
   return checkpoint();
@@ -291,6 +386,8 @@ Result<Outcome> Run::loop() {
     NAITE_TRY(one_step());
     if (std::binary_search(due_.begin(), due_.end(), step_)) {
       NAITE_TRY(checkpoint());
+    } else if (std::binary_search(audits_.begin(), audits_.end(), step_)) {
+      NAITE_TRY(store(Kind::kAudit, directory_.audit(step_)));
     } else if (now_seconds() - last_save_ >= recipe_->checkpoint.autosave_seconds) {
       NAITE_TRY(autosave());
     }
@@ -334,6 +431,7 @@ Status Run::one_step() {
   const double begin = now_seconds();
   const StepResult result = engine_->gradient(*loader_, step_);
   NAITE_TRY(check_loss(result));
+  if (log_) NAITE_TRY(log_->step(step_ + 1, StepDigest::of(result)));
   engine_->update(step_, result.grad_norm);
   const double rate = recipe_->learning_rate(step_);
   ++step_;
@@ -352,6 +450,13 @@ Status Run::one_step() {
                     0,
                     per_step * static_cast<double>(curriculum_.total_steps() - step_)};
   if (peak_flops_ > 0) report.mfu = speed * flops_per_token_ / peak_flops_;
+  NAITE_TRY(log_step(report));
+  observer_.step(report);
+  kill_point("step");
+  return {};
+}
+
+Status Run::log_step(const StepReport& report) {
   NAITE_TRY(directory_.append("log.jsonl", {{"step", report.step},
                                             {"tokens", report.tokens},
                                             {"loss", report.loss},
@@ -362,25 +467,11 @@ Status Run::one_step() {
   NAITE_TRY(events_->scalar(step_, "train/loss", report.loss));
   NAITE_TRY(events_->scalar(step_, "train/learning_rate", report.learning_rate));
   NAITE_TRY(events_->scalar(step_, "train/grad_norm", report.grad_norm));
-  NAITE_TRY(events_->scalar(step_, "train/tokens_per_second", report.tokens_per_second));
-  observer_.step(report);
-  kill_point("step");
-  return {};
-}
-
-json Run::cursor() const {
-  json out = {{"format", 1},
-              {"step", step_},
-              {"tokens", recipe_->tokens_at(step_)},
-              {"seed", recipe_->seed},
-              {"arithmetic", recipe_->arithmetic},
-              {"recipe_digest", curriculum_.digest()}};
-  if (!parent_.is_null()) out["parent"] = parent_;
-  return out;
+  return events_->scalar(step_, "train/tokens_per_second", report.tokens_per_second);
 }
 
 json Run::record() const {
-  json out = cursor();
+  json out = cursor_of(curriculum_, step_);
   out["stage"] = recipe_->stage;
   out["total_steps"] = curriculum_.total_steps();
   out["planned_tokens"] = curriculum_.total_tokens();
@@ -408,60 +499,18 @@ json Run::record() const {
 Status Run::snapshot() {
   NAITE_TRY(writer_.wait());
   engine_->save(snapshot_);
-  snapshot_.cursor = cursor();
+  snapshot_.cursor = cursor_of(curriculum_, step_);
   last_save_ = now_seconds();
   saved_step_ = step_;
   return {};
 }
 
-namespace {
-
-formats::CheckpointContent content_of(const formats::TrainingState& state, const Recipe& recipe,
-                                      const model::Model& model, const data::Tokenizer& tokenizer,
-                                      const data::Manifest& manifest, json record,
-                                      const fs::path& run) {
-  formats::CheckpointContent content;
-  content.state = &state;
-  content.config = model.config();
-  content.generation_config = {{"do_sample", true}, {"temperature", 0.8}, {"top_p", 0.95}};
-  if (const int32_t end = tokenizer.end_of_document(); end >= 0) {
-    content.config["bos_token_id"] = end;
-    content.config["eos_token_id"] = end;
-    content.generation_config["bos_token_id"] = end;
-    content.generation_config["eos_token_id"] = end;
-  }
-  content.dtype =
-      recipe.train.precision == "bf16" ? formats::StoredType::kBf16 : formats::StoredType::kF32;
-  content.model_card = model_card(recipe, model, manifest, record);
-  content.record = std::move(record);
-  content.tokenizer_directory = run;
-  return content;
-}
-
-}  // namespace
-
-// Replaces the parameters by their mean with the checkpoints of the averaging steps before.
+// At an averaging step the mean goes on as the parameters.
 Status Run::average() {
-  const std::vector<int64_t> steps = recipe_->averaging_steps();
-  const auto here = std::find(steps.begin(), steps.end(), step_);
-  const int64_t before =
-      here == steps.end() ? 0 : std::min(recipe_->averaging.last - 1, here - steps.begin());
-  if (before == 0) return {};
+  if (!is_averaged(*recipe_, step_)) return {};
   NAITE_TRY(writer_.wait());
   engine_->save(snapshot_);
-  std::vector<float> sum(snapshot_.masters.size(), 0.0f), masters;
-  const auto add = [&](const std::vector<float>& values) {
-    for (size_t i = 0; i < sum.size(); ++i) sum[i] = sum[i] + values[i];
-  };
-  for (auto step = here - before; step != here; ++step) {
-    NAITE_TRY(formats::read_masters(
-        directory_.checkpoint(recipe_->stage, *step, recipe_->tokens_at(*step)), snapshot_.specs,
-        masters));
-    add(masters);
-  }
-  add(snapshot_.masters);
-  const float share = static_cast<float>(1.0 / static_cast<double>(before + 1));
-  for (size_t i = 0; i < sum.size(); ++i) snapshot_.masters[i] = sum[i] * share;
+  NAITE_TRY(average_checkpoints(*recipe_, step_, directory_, snapshot_));
   engine_->load(snapshot_);
   return {};
 }
@@ -478,25 +527,35 @@ Status Run::checkpoint() {
   }
   report.samples = samples();
   NAITE_TRY(log_validation(report));
-  NAITE_TRY(snapshot());
   const fs::path path = directory_.checkpoint(recipe_->stage, report.step, report.tokens);
   report.checkpoint = path.filename().string();
-  writer_.start(
-      path,
-      content_of(snapshot_, *recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
-      [this] { return directory_.remove_autosaves_except(-1); });
+  NAITE_TRY(store(Kind::kCheckpoint, path));
   observer_.validated(report);
   return {};
 }
 
-Status Run::autosave() {
+// Writes the state in the background, in step with the log: steps before the state that they lead
+// to, the state's entry when it is there.
+Status Run::store(Kind kind, const fs::path& path) {
   NAITE_TRY(snapshot());
+  if (kind == Kind::kAutosave) kill_point("autosave");
+  if (kind == Kind::kAudit) NAITE_TRY(make_directories(directory_.audits()));
+  formats::CheckpointContent content =
+      content_of(*recipe_, *model_, *tokenizer_, directory_.path());
+  content.state = &snapshot_;
+  content.record = record();
+  content.model_card = model_card(*recipe_, *model_, manifest_, content.record);
   const int64_t step = step_;
-  kill_point("autosave");
-  writer_.start(
-      directory_.autosave(step),
-      content_of(snapshot_, *recipe_, *model_, *tokenizer_, manifest_, record(), directory_.path()),
-      [this, step] { return directory_.remove_autosaves_except(step); });
+  if (log_ && kind == Kind::kCheckpoint)
+    content.finish = [this, step, name = path.filename().string()](const fs::path& directory) {
+      return log_->sign_checkpoint(directory, name, step);
+    };
+  writer_.start([this, kind, path, step, content = std::move(content)]() -> Status {
+    if (log_) NAITE_TRY(log_->flush(step));
+    NAITE_TRY(formats::write_checkpoint(path, content));
+    if (log_ && kind != Kind::kAutosave) NAITE_TRY(log_->stored(stored_state(step, path)));
+    return directory_.remove_autosaves_except(kind == Kind::kAutosave ? step : -1);
+  });
   return {};
 }
 

@@ -46,6 +46,8 @@ struct TrainRequest {
   std::filesystem::path from;  // a checkpoint to branch off in a new run directory; empty: none
   EngineOptions engine;
   int64_t stop_after_step = -1;  // stop cleanly after so many steps in all; -1: run to the end
+  std::filesystem::path keys;    // the publisher's directory of keys; empty: none
+  std::string beacon_value;      // hexadecimal; for recipes with seed = "beacon"
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
   const StartWeights* start = nullptr;      // what a new run begins with instead of random weights
 };

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cmd/cmd.h"
+#include "verify/verify.h"
+
+namespace naite::cmd {
+
+namespace {
+
+struct VerifyArguments {
+  std::string run, from, to, shard, policy, text;
+  int64_t sample = 0;
+  int threads = 0;
+  bool all = false, as_json = false;
+};
+
+Result<verify::Selection> selection_of(const VerifyArguments& arguments) {
+  verify::Selection out;
+  const bool range = !arguments.from.empty() || !arguments.to.empty();
+  if (range + arguments.all + (arguments.sample > 0) > 1)
+    return fail("choose one of --from with --to, --sample, --all");
+  if (range) {
+    if (arguments.from.empty() || arguments.to.empty()) return fail("--from and --to go together");
+    out.kind = verify::Selection::Kind::kRange;
+    out.from = arguments.from;
+    out.to = arguments.to;
+  }
+  if (arguments.sample > 0) {
+    out.kind = verify::Selection::Kind::kSample;
+    out.sample = arguments.sample;
+  }
+  if (arguments.all) out.kind = verify::Selection::Kind::kAll;
+  if (!arguments.shard.empty()) {
+    int64_t shard = 0, count = 0;
+    char rest = 0;
+    const bool valid =
+        std::sscanf(arguments.shard.c_str(), "%ld/%ld%c", &shard, &count, &rest) == 2;
+    if (!arguments.all || !valid || shard < 1 || shard > count)
+      return fail("--shard i/n goes with --all and needs 1 <= i <= n, for example --shard 2/3");
+    out.shard = shard;
+    out.num_shards = count;
+  }
+  return out;
+}
+
+void print_report(const verify::Report& report) {
+  for (const verify::Check& check : report.checks) {
+    const char* mark = check.outcome == verify::Outcome::kHolds   ? "holds"
+                       : check.outcome == verify::Outcome::kFails ? "FAILS"
+                                                                  : "open ";
+    fmt::print("{}  {:<10} {}\n", mark, check.name, check.detail);
+  }
+  for (const verify::Replay& replay : report.replays)
+    fmt::print("{}  steps {} to {}: {} ({})\n", replay.same_bits ? "holds" : "FAILS",
+               replay.first_step + 1, replay.end_step,
+               replay.same_bits ? "same bits" : "other bits", replay.why);
+  const int64_t replayed = static_cast<int64_t>(report.replays.size());
+  if (replayed > 0 && replayed < report.num_intervals)
+    fmt::print(
+        "The chance to have missed a forgery: {:.3g} if a tenth of the intervals were forged, "
+        "{:.3g} if one was.\n",
+        report.miss_tenth, report.miss_one);
+  for (const verify::Verdict& verdict : report.verdicts)
+    fmt::print("{:<10} {}: {}\n", verdict.component, verdict.verdict, verdict.reason);
+  const nlohmann::json verifier = report.to_json()["verifier"];
+  fmt::print("Verified by naite {} ({}, {}, binary {}).\n", verifier["version"].get<std::string>(),
+             verifier["source_commit"].get<std::string>(), verifier["compiler"].get<std::string>(),
+             verifier["binary_sha256"].get<std::string>().substr(0, 16));
+  fmt::print("{}\n", report.sentence);
+}
+
+Result<bool> run_verify(const VerifyArguments& arguments) {
+  verify::VerifyRequest request;
+  request.run = arguments.run;
+  request.text = arguments.text;
+  NAITE_ASSIGN(request.replay, selection_of(arguments));
+  if (!arguments.policy.empty()) {
+    NAITE_ASSIGN(request.policy, verify::Policy::load(arguments.policy));
+  }
+  NAITE_ASSIGN(const Machine machine, make_machine(arguments.threads));
+  request.stop = &watch_signals();
+  const bool terminal = ::isatty(STDERR_FILENO) != 0;
+  bool shown = false;
+  if (terminal)
+    request.progress = [&](const verify::Progress& p) {
+      const std::string share =
+          p.total > 0 ? fmt::format(" {}%", 100 * p.done / p.total) : std::string();
+      fmt::print(stderr, "\r\033[K{}{}", p.phase, share);
+      std::fflush(stderr);
+      shown = true;
+    };
+  const Result<verify::Report> report = verify::verify(request, *machine.kernels, *machine.pool);
+  if (shown) fmt::print(stderr, "\r\033[K");
+  if (!report) return report.error();
+  if (arguments.as_json)
+    fmt::print("{}\n", report->to_json().dump(2));
+  else
+    print_report(*report);
+  return report->holds();
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, int& exit_code) {
+  auto arguments = std::make_shared<VerifyArguments>();
+  CLI::App* command = app.add_subcommand("verify", "Check a run, and train parts of it again");
+  command->add_option("run", arguments->run, "Run directory")->required();
+  command->add_option("--from", arguments->from, "Replay from this stored state (name or step)");
+  command->add_option("--to", arguments->to, "... to this one");
+  command
+      ->add_option("--sample", arguments->sample,
+                   "Replay so many intervals: the first, those of large change, random ones")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  command->add_flag("--all", arguments->all, "Replay every interval");
+  command->add_option("--shard", arguments->shard, "With --all: only part i of n, as i/n");
+  command->add_option("--policy", arguments->policy, "Whom you trust (TOML, docs/VERIFYING.md)");
+  command->add_option("--text", arguments->text,
+                      "Folder with the raw text that the recipe names: pack it again and compare");
+  command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+      ->check(CLI::Range(1, 4096));
+  command->add_flag("--json", arguments->as_json, "Print the report as JSON");
+  command->footer(
+      "Example: naite verify runs/quickstart --sample 4 --text .\n"
+      "Exits 0 if everything that was checked holds, 1 if not.");
+  command->callback([arguments, &exit_code] {
+    const Result<bool> holds = run_verify(*arguments);
+    exit_code = !holds.ok() ? report_error(holds.error()) : *holds ? 0 : 1;
+  });
+}
+
+}  // namespace naite::cmd

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The entries of a run's log, read: docs/LEDGER.md has each of them. Reading is strict, whether the
+// log is our own or somebody else's: canonical JSON, no unknown keys, the order that a run has,
+// every step exactly once, nothing after the end.
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/base.h"
+#include "train/engine.h"
+
+namespace naite::train {
+
+inline constexpr int64_t kLogFormat = 1;
+
+// What a step left: the bits of two doubles and the digest of what it read.
+struct StepDigest {
+  uint64_t loss = 0, grad_norm = 0;
+  Digest batch{};
+  static StepDigest of(const StepResult& result);
+  bool operator==(const StepDigest&) const = default;
+};
+
+// The commitment: what is going to be done.
+struct Commitment {
+  std::string origin, vkey;     // of the log that holds it
+  std::string model_key;        // PEM of the key that signs checkpoints; empty: none does
+  std::string nonce;            // makes two runs of one recipe two runs
+  int64_t time = 0;             // the trainer's clock, seconds since 1970
+  std::string name;             // of the run
+  nlohmann::json training;      // Curriculum::training()
+  std::string training_digest;  // SHA-256 over its canonical JSON
+  std::string arithmetic, architecture;
+  int64_t parameters = 0, steps = 0, tokens = 0;
+  std::string tokenizer_sha256, data_digest, manifest_sha256;
+  nlohmann::json plan;  // Curriculum::plan()
+  // A run that goes on from a state of another one: {"step", "state_digest", "recipe_digest"}; null
+  // for a run from random weights.
+  nlohmann::json branch;
+  std::string version, source_commit;
+
+  int64_t first_step() const;  // steps that were done before this run began
+  nlohmann::json to_json() const;
+  static Result<Commitment> from_json(const nlohmann::json& value, const std::string& where);
+};
+
+struct SeedEntry {
+  bool beacon = false;
+  int64_t seed = 0;
+  std::string value;  // the beacon's, hexadecimal
+};
+
+// A state that the run has stored.
+struct StoredState {
+  bool checkpoint = true;  // else a state for replays alone
+  int64_t step = 0, first_token = 0, end_token = 0;
+  std::string directory;                 // below the run
+  std::string manifest, weights, state;  // digests: of all files, the weights, the training state
+  nlohmann::json metrics;
+};
+
+struct RunHistory {
+  std::string commitment_entry;  // its bytes
+  Commitment commitment;
+  std::optional<SeedEntry> seed;
+  std::map<std::string, std::string> initial;  // SHA-256 of each initial tensor's values
+  bool initial_complete = false;
+  std::vector<StepDigest> steps;    // from number commitment.first_step() + 1 on
+  std::vector<StoredState> stored;  // by step, ascending; of one step, the last one counts
+  std::vector<nlohmann::json> amendments;
+  bool ended = false, abandoned = false;
+  int64_t end_step = 0;
+  std::string end_state;
+
+  // An empty history if there are no entries.
+  static Result<RunHistory> parse(const std::vector<std::string>& entries);
+
+  // Steps of the run that are done; those before a branch count.
+  int64_t last_step() const;
+  // What step number `step` left, first_step() < step <= last_step().
+  const StepDigest& step(int64_t step) const;
+  // The newest entry about that step's state; nullptr if there is none.
+  const StoredState* find(int64_t step) const;
+  // The commitment with what amendments changed.
+  Commitment amended() const;
+
+ private:
+  Status read_seed(Table& table);
+  Status read_initial(Table& table);
+  Status read_steps(Table& table);
+  Status read_stored(Table& table, bool checkpoint);
+  Status read_end(Table& table, bool was_abandoned);
+  Status read(const nlohmann::json& entry, const std::string& where);
+};
+
+// Entries as canonical JSON.
+Result<std::string> seed_entry(const SeedEntry& seed);
+Result<std::vector<std::string>> initial_entries(const std::map<std::string, std::string>& tensors);
+Result<std::vector<std::string>> step_entries(int64_t first_step,
+                                              const std::vector<StepDigest>& steps);
+Result<std::string> stored_entry(const StoredState& state);
+Result<std::string> amendment_entry(int64_t step, const nlohmann::json& changes, int64_t time);
+Result<std::string> end_entry(int64_t step, const std::string& state, int64_t time);
+Result<std::string> abandoned_entry(int64_t step, const std::string& reason, int64_t time);
+
+// The seed that a beacon's value gives: the first 63 bits of SHA-256(SHA-256(commitment) || value).
+int64_t beacon_seed(std::string_view commitment_entry, std::string_view value);
+
+}  // namespace naite::train

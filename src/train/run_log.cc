@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/run_log.h"
+
+#include <algorithm>
+#include <ctime>
+#include <thread>
+
+namespace naite::train {
+
+namespace fs = std::filesystem;
+using ledger::Signer;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* kRunKey = ".run-key";
+constexpr const char* kVkey = "vkey";
+// The name under which a key of a single run signs; .invalid (RFC 2606) belongs to nobody.
+constexpr std::string_view kNobody = "unsigned.invalid";
+constexpr int kLockAttempts = 200;
+
+int64_t now() { return static_cast<int64_t>(std::time(nullptr)); }
+
+std::string plain_name(const std::string& name) {
+  std::string out;
+  for (const char c : name.substr(0, 40)) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+    const bool upper = c >= 'A' && c <= 'Z';
+    out += plain ? c : upper ? static_cast<char>(c - 'A' + 'a') : '-';
+  }
+  return out;
+}
+
+// The publisher's key under the name of the run's log, or the key of the run. The public key is
+// written before the first entry, so that whoever opens the log again signs under the same name.
+Result<Signer> signer_of(const RunDirectory& directory, const std::optional<ledger::Keys>& keys,
+                         const std::string& run_name) {
+  const fs::path vkey_file = directory.ledger() / kVkey, run_key = directory.path() / kRunKey;
+  std::error_code code;
+  if (fs::exists(run_key, code)) {
+    NAITE_ASSIGN(const std::string text, ledger::read_private_file(run_key));
+    NAITE_ASSIGN(const Signer signer, Signer::parse(text));
+    if (!fs::exists(vkey_file, code))
+      NAITE_TRY(write_file(vkey_file, signer.verifier().vkey() + "\n"));
+    return signer;
+  }
+  if (fs::exists(vkey_file, code)) {
+    NAITE_ASSIGN(std::string text, read_file(vkey_file));
+    while (text.ends_with('\n')) text.pop_back();
+    NAITE_ASSIGN(const ledger::Verifier verifier, ledger::Verifier::parse(text));
+    if (keys) {
+      NAITE_ASSIGN(const Signer signer, keys->log.renamed(verifier.name));
+      if (signer.verifier() == verifier) return signer;
+    }
+    return fail("the log of {} is signed as {}: give the directory of that key with --keys",
+                directory.path().string(), text);
+  }
+  const std::string leaf = fmt::format("{}-{}", plain_name(run_name), ledger::random_hex(8));
+  if (keys) {
+    NAITE_ASSIGN(const Signer signer, keys->log.renamed(keys->log.name() + "/" + leaf));
+    NAITE_TRY(write_file(vkey_file, signer.verifier().vkey() + "\n"));
+    return signer;
+  }
+  NAITE_ASSIGN(const Signer signer, Signer::make(fmt::format("{}/{}", kNobody, leaf)));
+  NAITE_TRY(ledger::write_new_file(run_key, signer.skey() + "\n", 0600));
+  NAITE_TRY(write_file(vkey_file, signer.verifier().vkey() + "\n"));
+  return signer;
+}
+
+// Several runs of one publisher may begin at once.
+Result<FileLock> wait_for_lock(const fs::path& path) {
+  for (int attempt = 1;; ++attempt) {
+    Result<FileLock> lock = FileLock::acquire(path, path.parent_path().string());
+    if (lock.ok() || attempt == kLockAttempts) return lock;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+Result<json> read_json(const fs::path& path) {
+  NAITE_ASSIGN(const std::string text, read_file(path));
+  return parse_json(text, path.string());
+}
+
+}  // namespace
+
+Result<ledger::ModelManifest> recorded_manifest(const fs::path& directory) {
+  NAITE_ASSIGN(const json record, read_json(directory / "record.json"));
+  ledger::ModelManifest out;
+  const json files = record.value("files", json::object());
+  for (const auto& [file, digest] : files.items()) {
+    const std::optional<Digest> bytes =
+        ledger::digest_from_hex(digest.is_string() ? digest.get<std::string>() : "");
+    if (!bytes) return fail("{}: no SHA-256 of {}", (directory / "record.json").string(), file);
+    out.files.emplace_back(file, *bytes);
+  }
+  for (const char* file : {"record.json", "provenance.json"}) {
+    if (!fs::exists(directory / file)) continue;
+    NAITE_ASSIGN(const std::string hex, sha256_file(directory / file));
+    out.files.emplace_back(file, *ledger::digest_from_hex(hex));
+  }
+  std::sort(out.files.begin(), out.files.end());
+  return out;
+}
+
+Result<std::unique_ptr<RunLog>> RunLog::open(const RunDirectory& directory, const fs::path& keys,
+                                             const std::string& run_name) {
+  NAITE_TRY(make_directories(directory.ledger()));
+  std::optional<ledger::Keys> loaded;
+  if (!keys.empty()) {
+    NAITE_ASSIGN(loaded, ledger::load_keys(keys));
+  }
+  NAITE_ASSIGN(const Signer signer, signer_of(directory, loaded, run_name));
+  NAITE_ASSIGN(ledger::LogWriter writer, ledger::LogWriter::open(directory.ledger(), signer));
+  std::unique_ptr<RunLog> log(new RunLog(directory, std::move(writer)));
+  NAITE_ASSIGN(log->history_, RunHistory::parse(log->writer_.entries()));
+  log->writer_.forget_entries();
+  // A log that was begun by a key of the run stays so: one log, one key.
+  if (!signer.name().starts_with(fmt::format("{}/", kNobody))) log->keys_ = std::move(loaded);
+  log->keys_directory_ = keys;
+  log->stored_ = log->history_.stored;
+  log->logged_steps_ = log->history_.last_step();
+  log->ended_ = log->history_.ended;
+  if (log->history_.abandoned)
+    return fail("the log of {} says that this run was abandoned: begin another one",
+                directory.path().string());
+  return log;
+}
+
+Status RunLog::commit(Commitment commitment, int64_t step) {
+  commitment.origin = writer_.signer().name();
+  commitment.vkey = vkey();
+  commitment.model_key = keys_ ? keys_->model.public_pem() : "";
+  commitment.nonce = ledger::random_hex(16);
+  commitment.time = now();
+  if (!history_.commitment_entry.empty()) {
+    NAITE_TRY(compare(commitment, step));
+  } else {
+    NAITE_ASSIGN(history_.commitment_entry, ledger::canonical_json(commitment.to_json()));
+    history_.commitment = commitment;
+    logged_steps_ = commitment.first_step();
+    NAITE_TRY(writer_.append({history_.commitment_entry}));
+  }
+  return list_run({{"type", "run"},
+                   {"origin", commitment.origin},
+                   {"commitment", sha256_hex(history_.commitment_entry)},
+                   {"time", history_.commitment.time}});
+}
+
+Status RunLog::compare(const Commitment& commitment, int64_t step) {
+  const json before = history_.amended().to_json(), after = commitment.to_json();
+  json changes = json::object();
+  for (const auto& [key, value] : after.items()) {
+    if (key == "nonce" || key == "time" || before[key] == value) continue;
+    const bool may_change = key == "name" || key == "manifest_sha256" || key == "plan" ||
+                            key == "version" || key == "source_commit";
+    if (!may_change)
+      return fail("the log of {} commits to another `{}`: {} instead of {}; choose another --run",
+                  directory_.path().string(), key, before[key].dump(), value.dump());
+    changes[key] = value;
+  }
+  if (changes.empty() || ended_) return {};
+  NAITE_ASSIGN(const std::string entry, amendment_entry(step, changes, now()));
+  return writer_.append({entry});
+}
+
+Result<std::optional<int64_t>> RunLog::seed(const Recipe& recipe, const std::string& beacon_value) {
+  if (history_.seed) return std::optional<int64_t>(history_.seed->seed);
+  SeedEntry seed;
+  seed.seed = recipe.seed;
+  if (!recipe.beacon.empty()) {
+    if (beacon_value.empty()) return std::optional<int64_t>();
+    const std::optional<std::string> bytes = ledger::from_hex(beacon_value);
+    if (!bytes || bytes->empty())
+      return fail("--beacon-value must be the value of {} in lower-case hexadecimal digits",
+                  recipe.beacon);
+    seed = {true, beacon_seed(history_.commitment_entry, *bytes), beacon_value};
+  }
+  NAITE_ASSIGN(const std::string entry, seed_entry(seed));
+  NAITE_TRY(writer_.append({entry}));
+  history_.seed = seed;
+  return std::optional<int64_t>(seed.seed);
+}
+
+Status RunLog::initial(const std::map<std::string, std::string>& tensors) {
+  if (history_.initial_complete) {
+    if (history_.initial == tensors) return {};
+    return fail(
+        "the initial tensors are not those that the log of {} has: this machine or the "
+        "directory is faulty",
+        directory_.path().string());
+  }
+  NAITE_ASSIGN(const std::vector<std::string> entries, initial_entries(tensors));
+  history_.initial_complete = true;
+  // Of several entries a killed process may have left the first ones.
+  const size_t done = (history_.initial.size() + 299) / 300;
+  history_.initial = tensors;
+  return writer_.append({entries.begin() + static_cast<std::ptrdiff_t>(done), entries.end()});
+}
+
+Status RunLog::step(int64_t step, const StepDigest& digest) {
+  const std::lock_guard lock(mutex_);
+  if (step <= history_.last_step()) {
+    if (history_.step(step) == digest) return {};
+    return fail(
+        "step {} gives other bits than the log of {} has from before the restart: this machine or "
+        "the directory is faulty; nothing of this step was kept",
+        step, directory_.path().string());
+  }
+  NAITE_CHECK(step == logged_steps_ + static_cast<int64_t>(pending_.size()) + 1, "step {} after {}",
+              step, logged_steps_ + static_cast<int64_t>(pending_.size()));
+  pending_.push_back(digest);
+  return {};
+}
+
+Status RunLog::flush(int64_t step) {
+  std::vector<StepDigest> steps;
+  int64_t first = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    first = logged_steps_ + 1;
+    const auto count = static_cast<std::ptrdiff_t>(std::max<int64_t>(0, step - logged_steps_));
+    steps.assign(pending_.begin(), pending_.begin() + count);
+    pending_.erase(pending_.begin(), pending_.begin() + count);
+    logged_steps_ += count;
+  }
+  NAITE_ASSIGN(const std::vector<std::string> entries, step_entries(first, steps));
+  return writer_.append(entries);
+}
+
+Status RunLog::stored(StoredState state) {
+  const fs::path path = directory_.path() / state.directory;
+  NAITE_ASSIGN(const json record, read_json(path / "record.json"));
+  NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(path));
+  state.manifest = ledger::to_hex(manifest.digest());
+  state.weights = record.value("weights_digest", "");
+  state.state = record.value("state_digest", "");
+  state.metrics = {{"loss", record.value("loss", json())},
+                   {"validation", record.value("validation", json())}};
+  for (const StoredState& other : stored_) {
+    if (state.checkpoint && other.checkpoint && other.step < state.step)
+      state.first_token = other.end_token;
+    if (other.step != state.step) continue;
+    if (other.state != state.state)
+      return fail(
+          "{} holds another state than the log of the run has: remove it to go on from an "
+          "earlier one",
+          path.string());
+    if (other.manifest == state.manifest && other.checkpoint == state.checkpoint) return {};
+  }
+  if (ended_ || (!stored_.empty() && stored_.back().step > state.step)) return {};
+  NAITE_ASSIGN(const std::string entry, stored_entry(state));
+  NAITE_TRY(writer_.append({entry}));
+  stored_.push_back(std::move(state));
+  return {};
+}
+
+Status RunLog::end(int64_t step, const std::string& state_digest) {
+  if (ended_) return {};
+  NAITE_ASSIGN(const std::string entry, end_entry(step, state_digest, now()));
+  NAITE_TRY(writer_.append({entry}));
+  ended_ = true;
+  return list_run({{"type", "end"},
+                   {"origin", writer_.signer().name()},
+                   {"size", writer_.size()},
+                   {"root", ledger::to_hex(ledger::tree_root(writer_.leaves()))}});
+}
+
+Status RunLog::abandon(const std::string& reason) {
+  if (ended_) return fail("the run of this log has ended");
+  NAITE_ASSIGN(const std::string entry, abandoned_entry(logged_steps_, reason, now()));
+  return writer_.append({entry});
+}
+
+// Enters `entry` into the publisher's log of runs unless it is there, and brings the copy beside
+// this run up to date.
+Status RunLog::list_run(const json& entry) {
+  if (!keys_) return {};
+  NAITE_ASSIGN(const FileLock lock, wait_for_lock(keys_directory_ / ".lock"));
+  NAITE_ASSIGN(ledger::LogWriter runs,
+               ledger::LogWriter::open(keys_directory_ / "ledger", keys_->log));
+  NAITE_ASSIGN(const std::string text, ledger::canonical_json(entry));
+  if (std::find(runs.entries().begin(), runs.entries().end(), text) == runs.entries().end())
+    NAITE_TRY(runs.append({text}));
+  NAITE_ASSIGN(ledger::LogWriter copy,
+               ledger::LogWriter::open(directory_.ledger() / "publisher", keys_->log));
+  if (copy.size() > runs.size() ||
+      !std::equal(copy.leaves().begin(), copy.leaves().end(), runs.leaves().begin()))
+    return fail("{} is not the log of runs that {} has a copy of: restore it from a copy",
+                (keys_directory_ / "ledger").string(), directory_.path().string());
+  return copy.append({runs.entries().begin() + copy.size(), runs.entries().end()});
+}
+
+Status RunLog::sign_checkpoint(const fs::path& directory, const std::string& name,
+                               int64_t step) const {
+  NAITE_ASSIGN(const json record, read_json(directory / "record.json"));
+  json subjects = json::array();
+  const json files = record.value("files", json::object());
+  for (const auto& [file, digest] : files.items())
+    if (file.ends_with(".safetensors"))
+      subjects.push_back({{"name", file}, {"digest", {{"sha256", digest}}}});
+  const Commitment& commitment = history_.commitment;
+  json sources = json::array(
+      {{{"name", "data"}, {"digest", {{"sha256", commitment.data_digest}}}},
+       {{"name", "tokenizer.json"}, {"digest", {{"sha256", commitment.tokenizer_sha256}}}}});
+  int64_t first_step = 0;
+  for (const StoredState& parent : stored_) {
+    if (!parent.checkpoint || parent.step >= step) continue;
+    first_step = parent.step;
+    if (sources.size() > 2) sources.erase(2);
+    sources.push_back({{"name", parent.directory}, {"digest", {{"sha256", parent.manifest}}}});
+  }
+  const json statement = {{"_type", "https://in-toto.io/Statement/v1"},
+                          {"subject", subjects},
+                          {"predicateType", "https://slsa.dev/provenance/v1"},
+                          {"predicate",
+                           {{"buildDefinition",
+                             {{"buildType", "urn:naite:training:1"},
+                              {"externalParameters",
+                               {{"training_digest", commitment.training_digest},
+                                {"first_step", first_step},
+                                {"end_step", step}}},
+                              {"internalParameters", json::object()},
+                              {"resolvedDependencies", sources}}},
+                            {"runDetails",
+                             {{"builder",
+                               {{"id", fmt::format("urn:naite:commit:{}", source_commit())},
+                                {"version", {{"naite", kVersion}}}}},
+                              {"metadata", {{"invocationId", commitment.origin}}}}}}}};
+  NAITE_TRY(write_file(directory / "provenance.json", statement.dump(2) + "\n"));
+  if (!keys_) return {};
+  NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(directory));
+  NAITE_ASSIGN(const std::string bundle, ledger::sign_model(manifest, name, keys_->model));
+  return write_file(directory / ledger::kModelSignatureFile, bundle);
+}
+
+}  // namespace naite::train

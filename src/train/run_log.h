@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What a run writes into its signed log, RUN/ledger/, entry by entry as train/history.h reads it.
+//
+// In step with the disk: steps are logged before the state that they lead to is stored, a state
+// only when it is stored. A run that was killed and goes on therefore meets steps that are logged
+// already; they must give the logged bits, and are not entered again. Without keys the log is
+// signed by a key that is made for the run (RUN/.run-key), which vouches for nobody. With keys, the
+// log of runs of that publisher (KEYS/ledger/) lists every run before its first step, and
+// RUN/ledger/publisher/ holds a copy.
+//
+// step() belongs to the training thread; the rest is called by one thread at a time, which may be
+// another one.
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ledger/ledger.h"
+#include "train/history.h"
+#include "train/run_directory.h"
+
+namespace naite::train {
+
+class RunLog {
+ public:
+  // Opens the log in the run's directory or begins one. `keys`: the publisher's directory of keys;
+  // empty: none.
+  static Result<std::unique_ptr<RunLog>> open(const RunDirectory& directory,
+                                              const std::filesystem::path& keys,
+                                              const std::string& run_name);
+
+  bool self_signed() const { return !keys_; }
+  std::string vkey() const { return writer_.signer().verifier().vkey(); }
+  const RunHistory& history() const { return history_; }  // as it stood when the log was opened
+
+  // Enters what is going to be done; origin, keys, nonce and time are filled in here. If that has
+  // happened, compares, and enters an amendment about what may change.
+  Status commit(Commitment commitment, int64_t step);
+  // The run's seed, entered if it is new; none while the value of the recipe's beacon is missing.
+  Result<std::optional<int64_t>> seed(const Recipe& recipe, const std::string& beacon_value);
+  Status initial(const std::map<std::string, std::string>& tensors);
+
+  // Step number `step`, from 1, has been done.
+  Status step(int64_t step, const StepDigest& digest);
+  // Enters the steps up to `step`.
+  Status flush(int64_t step);
+  // A directory with its final name holds the state after `state.step`; digests are read from it.
+  Status stored(StoredState state);
+  Status end(int64_t step, const std::string& state_digest);
+  Status abandon(const std::string& reason);
+
+  // For the directory of a checkpoint that is complete but for its name: the statement of where it
+  // comes from (provenance.json) and, with keys, its signature (model.sig).
+  Status sign_checkpoint(const std::filesystem::path& directory, const std::string& name,
+                         int64_t step) const;
+
+ private:
+  RunLog(const RunDirectory& directory, ledger::LogWriter writer)
+      : directory_(directory), writer_(std::move(writer)) {}
+  Status compare(const Commitment& commitment, int64_t step);
+  Status list_run(const nlohmann::json& entry);
+
+  const RunDirectory directory_;
+  std::filesystem::path keys_directory_;
+  std::optional<ledger::Keys> keys_;
+  ledger::LogWriter writer_;
+  RunHistory history_;
+  std::vector<StoredState> stored_;
+  bool ended_ = false;
+
+  std::mutex mutex_;
+  int64_t logged_steps_ = 0;
+  std::vector<StepDigest> pending_;  // after logged_steps_
+};
+
+// The digest over all files of a checkpoint, from record.json and the files beside it; every file
+// that record.json names counts as it says.
+Result<ledger::ModelManifest> recorded_manifest(const std::filesystem::path& directory);
+
+}  // namespace naite::train

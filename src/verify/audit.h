@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One verification under way: what has been read and believed so far, check after check. A check
+// that fails and on which others rest ends the audit; what was not reached is not in the report.
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/derived.h"
+#include "train/run_directory.h"
+#include "verify/verify.h"
+
+namespace naite::verify {
+
+// What a check says when it does not fail.
+struct Finding {
+  std::string detail;
+  Outcome outcome = Outcome::kHolds;
+};
+
+class Audit {
+ public:
+  Audit(const VerifyRequest& request, kernels::Kernels& kernels, ThreadPool& pool)
+      : request_(request), run_(request.run), kernels_(kernels), pool_(pool) {}
+
+  Result<Report> verify();
+
+ private:
+  struct Interval {
+    const train::StoredState* begin;
+    const train::StoredState* end;
+    std::string why;
+  };
+
+  bool check(std::string_view name, const Result<Finding>& finding);
+  // Everything up to the states; false: the rest rests on nothing.
+  bool check_claims();
+  bool check_states();
+
+  // audit.cc: what can be compared without computing.
+  Result<Finding> files() const;
+  Result<Finding> log();
+  Result<Finding> signature();
+  Result<Finding> publisher();
+  Result<Finding> recipe();
+  Status adopt_plan(const nlohmann::json& plan);
+  Result<Finding> seed() const;
+  Result<Finding> data();
+  Result<Finding> batches();
+  Result<Finding> states();
+  Result<Finding> distinct() const;
+  Result<Finding> end() const;
+  Result<Finding> text() const;
+  Status tokens_of(const data::ManifestSplit& split) const;
+  const train::Recipe& stage_that_stored(const train::StoredState& state) const;
+  Status state_files(const train::StoredState& state);
+  Status model_signature(const train::StoredState& state) const;
+  Status planned_states() const;
+
+  // replay.cc: what is computed again.
+  Status enter(const train::Recipe& stage);
+  Status enter_to_train(const train::Recipe& stage);
+  Result<Finding> memory();
+  Result<Finding> initial();
+  Result<std::vector<Interval>> intervals() const;
+  Result<std::vector<Interval>> selected();
+  Result<std::vector<double>> changes(const std::vector<Interval>& all);
+  Status load_state(const train::StoredState& state);
+  Status replay(const Interval& interval);
+  Status metrics(const train::StoredState& state);
+  Result<Finding> replays();
+
+  // verdict.cc
+  void conclude();
+  Verdict weights_verdict() const;
+  Verdict tokenizer_verdict() const;
+  Verdict data_verdict() const;
+
+  bool stopped() const { return request_.stop != nullptr && request_.stop->load(); }
+  void progress(std::string_view phase, int64_t done, int64_t total) const {
+    if (request_.progress) request_.progress({phase, done, total});
+  }
+
+  const VerifyRequest& request_;
+  const train::RunDirectory run_;
+  kernels::Kernels& kernels_;
+  ThreadPool& pool_;
+  Report report_;
+
+  train::RunHistory history_;
+  ledger::Note note_;
+  std::optional<ledger::Verifier> signer_;
+  bool unsigned_ = false;
+  train::Curriculum curriculum_;
+  data::Manifest manifest_;
+  std::optional<data::Tokenizer> tokenizer_;
+  // Of one stage at a time.
+  const train::Recipe* stage_ = nullptr;
+  std::unique_ptr<model::Model> model_;
+  std::optional<data::Loader> loader_;
+  std::unique_ptr<train::Engine> engine_;
+  formats::TrainingState initial_, state_;
+};
+
+}  // namespace naite::verify
