@@ -256,6 +256,19 @@ TEST(Tiles, PathsAndWidthsOfTheSpecification) {
   EXPECT_EQ(tile_path(0, 1234067, 256), "tile/0/x001/x234/067");
   EXPECT_EQ(tile_path(2, 0, 1), "tile/2/000.p/1");
   EXPECT_EQ(tile_path(kEntriesLevel, 5, 112), "tile/entries/005.p/112");
+  for (const auto& [level, number, width] : {std::tuple(0, 1234067, 256),
+                                             {kEntriesLevel, 5, 112},
+                                             {2, 0, 1},
+                                             {63, 999, 255},
+                                             {0, 1000, 256}}) {
+    const std::optional<TileName> tile = parse_tile_path(tile_path(level, number, width));
+    ASSERT_TRUE(tile) << tile_path(level, number, width);
+    EXPECT_EQ(std::tuple(tile->level, tile->number, tile->width), std::tuple(level, number, width));
+  }
+  for (const char* bad : {"", "tile", "tile/0", "tile/0/", "tile/0/00", "tile/64/000", "tile/x/000",
+                          "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p", "tile/0/x000/001",
+                          "tile/0/000/1", "tile/-1/000", "tile/0/000.p/1/2"})
+    EXPECT_FALSE(parse_tile_path(bad)) << bad;
   auto paths = [](int64_t size) {
     std::vector<std::string> out;
     for (const TileName& tile : tiles_of(size))

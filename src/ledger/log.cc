@@ -80,6 +80,29 @@ Status remove_unfinished_below(const fs::path& directory) {
   return {};
 }
 
+// Partial tiles of older heads that are still there say the same as the newest ones.
+Status check_older_tiles(const fs::path& directory, const LogContent& log) {
+  std::error_code code;
+  fs::recursive_directory_iterator it(directory / "tile", code);
+  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
+    const std::string path = it->path().lexically_relative(directory).generic_string();
+    const std::optional<TileName> tile = parse_tile_path(path);
+    if (!tile || tile->width == kTileWidth) continue;
+    int64_t covers = 1;
+    for (int i = 0; i < tile->level; ++i) covers *= kTileWidth;
+    const int64_t end = (tile->number * kTileWidth + tile->width) * covers;
+    if (tile->level > 4 || end > log.head.size) continue;  // beyond the head: being written
+    NAITE_ASSIGN(const std::string bytes, read_plain_file(it->path(), kBundleBytesMax));
+    const auto first = static_cast<size_t>(tile->number * kTileWidth);
+    const std::string expected =
+        tile->level == kEntriesLevel
+            ? entry_bundle(std::span(log.entries).subspan(first, static_cast<size_t>(tile->width)))
+            : tile_bytes(log.leaves, *tile);
+    if (bytes != expected) return fail("{} is not what the log had there", it->path().string());
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<LogContent> read_log(const fs::path& directory) {
@@ -99,6 +122,7 @@ Result<LogContent> read_log(const fs::path& directory) {
   if (tree_root(log.leaves) != log.head.root)
     return fail("{}: the root of its {} entries is another one",
                 (directory / "checkpoint").string(), log.head.size);
+  NAITE_TRY(check_older_tiles(directory, log));
   return log;
 }
 

@@ -217,10 +217,13 @@ Result<std::string> sign_model(const ModelManifest& manifest, std::string_view n
           {"ignore_paths", json::array({kModelSignatureFile})}}}}}};
   NAITE_ASSIGN(const std::string payload, canonical_json(statement));
   NAITE_ASSIGN(const std::string signature, key.sign(pre_authentication_encoding(payload)));
+  return ModelSignature{payload, signature, key.hint(), manifest}.text();
+}
+
+Result<std::string> ModelSignature::text() const {
   const json bundle = {
       {"mediaType", kMediaType},
-      {"verificationMaterial",
-       {{"publicKey", {{"hint", key.hint()}}}, {"tlogEntries", json::array()}}},
+      {"verificationMaterial", {{"publicKey", {{"hint", hint}}}, {"tlogEntries", json::array()}}},
       {"dsseEnvelope",
        {{"payload", to_base64(payload)},
         {"payloadType", kPayloadType},

@@ -68,6 +68,7 @@ struct ModelSignature {
 
   static Result<ModelSignature> parse(std::string_view bundle, std::string_view where);
   bool is_signed_by(const ModelKey& key) const;
+  Result<std::string> text() const;  // the bundle as sign_model() writes it
 };
 
 }  // namespace naite::ledger

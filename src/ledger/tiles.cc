@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ledger/tiles.h"
 
+#include <algorithm>
+
 #include "ledger/encoding.h"
 #include "ledger/merkle.h"
 
@@ -13,6 +15,37 @@ std::string tile_path(int level, int64_t number, int64_t width) {
   const std::string name = level == kEntriesLevel ? "entries" : fmt::format("{}", level);
   const std::string partial = width < kTileWidth ? fmt::format(".p/{}", width) : "";
   return fmt::format("tile/{}/{}{}", name, digits, partial);
+}
+
+std::optional<TileName> parse_tile_path(std::string_view path) {
+  TileName out{0, 0, kTileWidth};
+  const std::string_view whole = path;
+  auto take = [&path] {
+    const size_t slash = std::min(path.find('/'), path.size());
+    const std::string_view part = path.substr(0, slash);
+    path.remove_prefix(std::min(path.size(), slash + 1));
+    return part;
+  };
+  if (take() != "tile") return std::nullopt;
+  const std::string_view level = take();
+  out.level =
+      level == "entries" ? kEntriesLevel : static_cast<int>(from_decimal(level).value_or(64) & 127);
+  if (out.level > 63) return std::nullopt;
+  for (int groups = 0; groups < 6 && !path.empty(); ++groups) {
+    std::string_view part = take();
+    const bool more = part.starts_with('x'), partial = part.ends_with(".p");
+    if (more) part.remove_prefix(1);
+    if (partial) part.remove_suffix(2);
+    const size_t digit = std::min(part.find_first_not_of('0'), part.size() - !part.empty());
+    const std::optional<int64_t> value = from_decimal(part.substr(digit));
+    if (part.size() != 3 || !value) return std::nullopt;
+    out.number = out.number * 1000 + *value;
+    if (partial) out.width = from_decimal(take()).value_or(0);
+    if (!more) break;
+  }
+  if (!path.empty() || out.width < 1 || tile_path(out.level, out.number, out.width) != whole)
+    return std::nullopt;
+  return out;
 }
 
 std::vector<TileName> tiles_of(int64_t size) {

@@ -11,6 +11,7 @@
 //   N in groups of three digits, all but the last with an x: 1234067 is x001/x234/067
 //   W at level L of a tree of size S: floor(S / 256^L) mod 256; a width of 0 is never written
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +32,8 @@ struct TileName {
   int level;  // kEntriesLevel, 0, 1, ...
   int64_t number, width;
 };
+// The reverse of tile_path(); none for any other path.
+std::optional<TileName> parse_tile_path(std::string_view path);
 // Every tile of a tree of `size` leaves, entries included.
 std::vector<TileName> tiles_of(int64_t size);
 

@@ -26,6 +26,8 @@ Result<Commitment> commitment_of(const Curriculum& curriculum, const data::Manif
   out.steps = curriculum.total_steps();
   out.tokens = curriculum.total_tokens();
   out.tokenizer_sha256 = manifest.tokenizer_sha256;
+  NAITE_ASSIGN(out.tokenizer_config_sha256, sha256_file(run_directory / "tokenizer_config.json"));
+  NAITE_ASSIGN(out.recipe_sha256, sha256_file(run_directory / "recipe.toml"));
   out.plan = curriculum.plan();
   for (const char* key : {"step", "state_digest", "recipe_digest"})
     if (branch.is_object()) out.branch[key] = branch.value(key, json());

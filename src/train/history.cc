@@ -68,8 +68,10 @@ json Commitment::to_json() const {
           {"steps", steps},
           {"tokens", tokens},
           {"tokenizer_sha256", tokenizer_sha256},
+          {"tokenizer_config_sha256", tokenizer_config_sha256},
           {"data_digest", data_digest},
           {"manifest_sha256", manifest_sha256},
+          {"recipe_sha256", recipe_sha256},
           {"plan", plan},
           {"branch", branch},
           {"version", version},
@@ -95,8 +97,10 @@ Result<Commitment> Commitment::from_json(const json& value, const std::string& w
   out.steps = table.integer("steps", std::nullopt, 1, kMax);
   out.tokens = table.integer("tokens", std::nullopt, 1, kMax);
   out.tokenizer_sha256 = digest_text(table, "tokenizer_sha256");
+  out.tokenizer_config_sha256 = digest_text(table, "tokenizer_config_sha256");
   out.data_digest = digest_text(table, "data_digest");
   out.manifest_sha256 = digest_text(table, "manifest_sha256");
+  out.recipe_sha256 = digest_text(table, "recipe_sha256");
   if (const json* plan = table.raw("plan")) out.plan = *plan;
   if (const json* branch = table.raw("branch")) out.branch = *branch;
   if (!out.branch.is_null()) {
@@ -270,6 +274,7 @@ Commitment RunHistory::amended() const {
   Commitment out = commitment;
   const std::pair<const char*, std::string*> keys[] = {{"name", &out.name},
                                                        {"manifest_sha256", &out.manifest_sha256},
+                                                       {"recipe_sha256", &out.recipe_sha256},
                                                        {"version", &out.version},
                                                        {"source_commit", &out.source_commit}};
   for (const json& amendment : amendments) {

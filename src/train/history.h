@@ -36,7 +36,8 @@ struct Commitment {
   std::string training_digest;  // SHA-256 over its canonical JSON
   std::string arithmetic, architecture;
   int64_t parameters = 0, steps = 0, tokens = 0;
-  std::string tokenizer_sha256, data_digest, manifest_sha256;
+  std::string tokenizer_sha256, tokenizer_config_sha256, data_digest, manifest_sha256,
+      recipe_sha256;
   nlohmann::json plan;  // Curriculum::plan()
   // A run that goes on from a state of another one: {"step", "state_digest", "recipe_digest"}; null
   // for a run from random weights.

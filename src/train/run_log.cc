@@ -151,8 +151,8 @@ Status RunLog::compare(const Commitment& commitment, int64_t step) {
   json changes = json::object();
   for (const auto& [key, value] : after.items()) {
     if (key == "nonce" || key == "time" || before[key] == value) continue;
-    const bool may_change = key == "name" || key == "manifest_sha256" || key == "plan" ||
-                            key == "version" || key == "source_commit";
+    const bool may_change = key == "name" || key == "manifest_sha256" || key == "recipe_sha256" ||
+                            key == "plan" || key == "version" || key == "source_commit";
     if (!may_change)
       return fail("the log of {} commits to another `{}`: {} instead of {}; choose another --run",
                   directory_.path().string(), key, before[key].dump(), value.dump());

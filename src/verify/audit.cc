@@ -119,6 +119,9 @@ Result<Finding> Audit::signature() {
     return fail("the key of the commitment is not the key of {}", report_.origin);
   NAITE_ASSIGN(const bool is_signed, ledger::verify_note(note_, signer));
   if (!is_signed) return fail("the log's head carries no signature of {}", signer.vkey());
+  NAITE_TRY(plain_text_file(run_.ledger() / "vkey"));
+  NAITE_ASSIGN(const std::string vkey, read_file(run_.ledger() / "vkey"));
+  if (vkey != signer.vkey() + "\n") return fail("the file vkey names another key");
   signer_ = signer;
   report_.signer = signer.vkey();
   unsigned_ = signer.name.starts_with("unsigned.invalid/");
@@ -190,10 +193,6 @@ Result<Finding> Audit::recipe() {
   NAITE_ASSIGN(const std::string tokenizer, sha256_file(request_.run / "tokenizer.json"));
   NAITE_TRY(same("tokenizer.json", amended.tokenizer_sha256, tokenizer));
   NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(request_.run));
-  NAITE_ASSIGN(const std::string tokenizer_config,
-               read_file(request_.run / "tokenizer_config.json"));
-  if (tokenizer_config != tokenizer_->config_to_json())
-    return fail("tokenizer_config.json is not that of the tokenizer");
   if (manifest_.vocab_size != tokenizer_->vocab_size())
     return fail("the manifest speaks of {} tokens, the tokenizer has {}", manifest_.vocab_size,
                 tokenizer_->vocab_size());
@@ -203,6 +202,8 @@ Result<Finding> Audit::recipe() {
   NAITE_TRY(same("data digest", amended.data_digest, found.data_digest));
   NAITE_TRY(same("data/manifest.json", amended.manifest_sha256, found.manifest_sha256));
   NAITE_TRY(same("tokenizer", amended.tokenizer_sha256, found.tokenizer_sha256));
+  NAITE_TRY(same("tokenizer_config.json", amended.tokenizer_config_sha256,
+                 found.tokenizer_config_sha256));
   if (found.training_digest != amended.training_digest) {
     // As the log has it: canonical JSON does not tell 1.0 from 1.
     NAITE_ASSIGN(const std::string training, ledger::canonical_json(found.training));
@@ -211,6 +212,7 @@ Result<Finding> Audit::recipe() {
     return fail("recipe.toml is not what the log commits to: {}",
                 differences.empty() ? "another training digest" : differences.front());
   }
+  NAITE_TRY(same("recipe.toml", amended.recipe_sha256, found.recipe_sha256));
   NAITE_TRY(same("architecture", amended.architecture, found.architecture));
   NAITE_TRY(same("number of parameters", amended.parameters, found.parameters));
   NAITE_TRY(same("number of steps", amended.steps, found.steps));
@@ -322,6 +324,8 @@ Status Audit::model_signature(const StoredState& state) const {
   NAITE_ASSIGN(const std::string text, read_file(file));
   NAITE_ASSIGN(const ledger::ModelSignature signature,
                ledger::ModelSignature::parse(text, file.string()));
+  NAITE_ASSIGN(const std::string expected, signature.text());
+  if (text != expected) return fail("{} is spelled otherwise than naite does", file.string());
   if (!signature.is_signed_by(key))
     return fail("{} is not signed by the key of the log", file.string());
   if (ledger::to_hex(signature.manifest.digest()) != state.manifest)
@@ -453,10 +457,13 @@ Result<Finding> Audit::text() const {
   prepare.run_directory = fs::temp_directory_path() / ("naite-verify-" + ledger::random_hex(8));
   NAITE_TRY(make_directories(prepare.run_directory));
   const Result<data::Manifest> again = data::prepare(prepare);
+  const Result<std::string> config = sha256_file(prepare.run_directory / "tokenizer_config.json");
   NAITE_TRY(remove_tree(prepare.run_directory));
   if (!again) return again.error();
   if (again->tokenizer_sha256 != manifest_.tokenizer_sha256)
     return fail("the tokenizer that the text gives is another one");
+  if (prepare.tokenizer.file.empty() && *config != history_.commitment.tokenizer_config_sha256)
+    return fail("tokenizer_config.json is not that of the tokenizer");
   NAITE_ASSIGN(const std::string digest, train::data_digest(*again));
   if (digest != history_.commitment.data_digest)
     return fail("the text gives other shards than those that were trained on");

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <fstream>
+
+#include "formats/safetensors.h"
+#include "verify/forger.h"
+
+namespace naite::verify {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+std::string content(const fs::path& path) { return *read_file(path); }
+
+// Without the care for crashes of write_file(): tests write much.
+void put(const fs::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
+}
+
+json parsed(const fs::path& path) { return json::parse(content(path)); }
+
+}  // namespace
+
+Forger::Forger(fs::path directory, fs::path keys)
+    : run_(std::move(directory)), keys_(std::move(keys)) {
+  const ledger::LogContent log = *ledger::read_log(run_.ledger());
+  for (const std::string& entry : log.entries) entries_.push_back(json::parse(entry));
+}
+
+json& Forger::entry(const std::string& type, size_t number) {
+  for (json& entry : entries_)
+    if (entry["type"] == type && number-- == 0) return entry;
+  NAITE_CHECK(false, "no entry of type {}", type);
+}
+
+fs::path Forger::state(int64_t step) const {
+  for (const json& entry : entries_)
+    if (entry.contains("directory") && entry["step"] == step)
+      return path() / entry["directory"].get<std::string>();
+  NAITE_CHECK(false, "no state after step {}", step);
+}
+
+void Forger::edit(const std::string& name, const std::function<void(std::string&)>& change) const {
+  std::string text = content(file(name));
+  change(text);
+  put(file(name), text);
+}
+
+void Forger::edit_json(const std::string& name, const std::function<void(json&)>& change) const {
+  json value = parsed(file(name));
+  change(value);
+  put(file(name), value.dump(2) + "\n");
+}
+
+void Forger::flip(const std::string& name, double where) const {
+  edit(name, [&](std::string& text) {
+    const auto at = static_cast<size_t>(where * static_cast<double>(text.size() - 1));
+    text[at] = static_cast<char>(text[at] ^ 1);
+  });
+}
+
+void Forger::flip_tensor(const fs::path& path, const std::string& tensor) const {
+  std::string text = content(path);
+  const formats::SafetensorsHeader header = *formats::parse_safetensors(text, path.string());
+  for (const formats::StoredTensor& found : header.tensors)
+    if (found.name == tensor) {
+      const auto at =
+          static_cast<size_t>(found.bytes.data() - text.data()) + found.bytes.size() / 2;
+      text[at] = static_cast<char>(text[at] ^ 4);
+      put(path, text);
+      return;
+    }
+  NAITE_CHECK(false, "no tensor {}", tensor);
+}
+
+train::Curriculum Forger::curriculum() const { return *train::load_recipe(run_.recipe(), {}); }
+
+ledger::Signer Forger::signer() const {
+  std::string vkey = content(run_.ledger() / "vkey");
+  vkey.pop_back();
+  return *ledger::load_keys(keys_)->log.renamed(ledger::Verifier::parse(vkey)->name);
+}
+
+void Forger::seal_states() {
+  const ledger::Keys keys = *ledger::load_keys(keys_);
+  for (json& entry : entries_) {
+    if (!entry.contains("directory")) continue;
+    const fs::path directory = path() / entry["directory"].get<std::string>();
+    if (!fs::exists(directory)) continue;
+    json record = parsed(directory / "record.json");
+    record["weights_digest"] = *formats::weights_digest(directory);
+    record["state_digest"] = *formats::state_digest(directory);
+    for (const auto& [name, digest] : record["files"].items())
+      digest = *sha256_file(directory / name);
+    put(directory / "record.json", record.dump(2) + "\n");
+    const ledger::ModelManifest manifest = *ledger::ModelManifest::of_directory(directory);
+    entry["manifest"] = ledger::to_hex(manifest.digest());
+    entry["weights"] = record["weights_digest"];
+    entry["state"] = record["state_digest"];
+    if (entry["type"] == "checkpoint")
+      put(directory / ledger::kModelSignatureFile,
+          *ledger::sign_model(manifest, directory.filename().string(), keys.model));
+  }
+  for (json& entry : entries_)
+    if (entry["type"] == "end")
+      for (const json& other : entries_)
+        if (other.contains("directory") && other["step"] == entry["step"])
+          entry["state"] = other["state"];
+}
+
+void Forger::seal_claims() {
+  json manifest = parsed(path() / "data/manifest.json");
+  manifest["tokenizer_sha256"] = *sha256_file(path() / "tokenizer.json");
+  for (json& source : manifest["sources"])
+    for (const char* split : {"train", "validation"})
+      for (json& shard : source[split]["shards"]) {
+        const std::string name = shard["file"];
+        shard["sha256"] = *sha256_file(path() / "data" / name);
+        const std::string starts = name.substr(0, name.rfind('.')) + ".starts";
+        shard["starts_sha256"] = *sha256_file(path() / "data" / starts);
+      }
+  put(path() / "data/manifest.json", manifest.dump(2) + "\n");
+  const train::Curriculum recipe = curriculum();
+  const train::Commitment found =
+      *train::commitment_of(recipe, *data::Manifest::load(path()), entries_[0]["branch"], path());
+  const json claims = found.to_json();
+  for (const char* key : {"training", "training_digest", "arithmetic", "architecture", "parameters",
+                          "steps", "tokens", "tokenizer_sha256", "tokenizer_config_sha256",
+                          "data_digest", "manifest_sha256", "recipe_sha256", "plan"})
+    entries_[0][key] = claims[key];
+  for (const json& entry : entries_) {
+    if (!entry.contains("directory")) continue;
+    const fs::path directory = path() / entry["directory"].get<std::string>();
+    if (!fs::exists(directory)) continue;
+    put(directory / "state/cursor.json", train::cursor_of(recipe, entry["step"]).dump(2) + "\n");
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+      put(directory / name, content(path() / name));
+  }
+}
+
+void Forger::sign() {
+  fs::remove_all(run_.ledger() / "tile");
+  fs::remove(run_.ledger() / "checkpoint");
+  fs::remove_all(run_.ledger() / "publisher");
+  std::vector<std::string> entries;
+  for (const json& entry : entries_) entries.push_back(*ledger::canonical_json(entry));
+  ledger::LogWriter log = *ledger::LogWriter::open(run_.ledger(), signer());
+  ASSERT_TRUE(log.append(entries).ok());
+  const std::string listed = *ledger::canonical_json({{"type", "run"},
+                                                      {"origin", signer().name()},
+                                                      {"commitment", sha256_hex(entries[0])},
+                                                      {"time", entries_[0]["time"]}});
+  ledger::LogWriter runs =
+      *ledger::LogWriter::open(run_.ledger() / "publisher", ledger::load_keys(keys_)->log);
+  ASSERT_TRUE(runs.append({listed}).ok());
+}
+
+void Forger::sign_head(const ledger::Head& head) const {
+  put(run_.ledger() / "checkpoint", head.text() + "\n" + signer().signature_line(head.text()));
+}
+
+train::StepResult honest_step(train::Engine& engine, const data::Loader& loader, int64_t step) {
+  const train::StepResult result = engine.gradient(loader, step);
+  engine.update(step, result.grad_norm);
+  return result;
+}
+
+void Forger::train_on(int64_t from, const std::function<void(formats::TrainingState&)>& change,
+                      const Step& step) {
+  const train::Curriculum recipe = curriculum();
+  const train::Recipe& stage = recipe.first();
+  ThreadPool pool(1);
+  const std::unique_ptr<kernels::Kernels> kernels = *kernels::make_cpu(pool, "");
+  const data::Tokenizer tokenizer = *data::Tokenizer::load(path());
+  const std::unique_ptr<model::Model> model = *stage.make_model(tokenizer.vocab_size());
+  const data::Loader loader = *data::Loader::open(
+      {path(), stage.data, stage.loader_seed(), stage.rows_per_step(), stage.total_steps()});
+  train::Engine engine(*model, *kernels, stage, {});
+  formats::TrainingState state;
+  engine.save(state);
+  ASSERT_TRUE(formats::read_checkpoint(this->state(from), state).ok());
+  change(state);
+  engine.load(state);
+  std::vector<train::StepDigest> digests;
+  auto store = [&](int64_t at) {
+    for (json& entry : entries_) {
+      if (!entry.contains("directory") || entry["step"] != at) continue;
+      const fs::path directory = path() / entry["directory"].get<std::string>();
+      engine.save(state);
+      state.cursor = train::cursor_of(recipe, at);
+      formats::CheckpointContent made = train::content_of(stage, *model, tokenizer, path());
+      made.state = &state;
+      made.record = parsed(directory / "record.json");
+      const double loss = digests.empty() ? 0 : std::bit_cast<double>(digests.back().loss);
+      if (at > from) made.record["loss"] = entry["metrics"]["loss"] = loss;
+      made.record["validation"] = json::object();
+      for (int source = 0; source < loader.num_sources(); ++source) {
+        const train::Engine::Validation v = engine.validate(loader, source);
+        made.record["validation"][loader.source_name(source)] = {
+            {"loss", v.loss}, {"bits_per_byte", v.bits_per_byte}};
+      }
+      if (entry["type"] == "checkpoint") entry["metrics"]["validation"] = made.record["validation"];
+      made.model_card = content(directory / "README.md");
+      const std::string provenance =
+          entry["type"] == "checkpoint" ? content(directory / "provenance.json") : std::string();
+      fs::remove_all(directory);
+      ASSERT_TRUE(formats::write_checkpoint(directory, made).ok());
+      if (!provenance.empty()) put(directory / "provenance.json", provenance);
+    }
+  };
+  store(from);
+  for (int64_t at = from; at < recipe.total_steps(); ++at) {
+    digests.push_back(train::StepDigest::of(step(engine, loader, at)));
+    store(at + 1);
+  }
+  int64_t number = 0;
+  for (json& entry : entries_)
+    if (entry["type"] == "steps")
+      for (json& item : entry["steps"])
+        if (++number > from) {
+          const std::vector<train::StepDigest> one{digests[static_cast<size_t>(number - from - 1)]};
+          item = json::parse(train::step_entries(number, one)->front())["steps"][0];
+        }
+}
+
+}  // namespace naite::verify

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a verification says about honest runs, whom it trusts, what it samples.
+#include "verify/verify.h"
+
+#include <set>
+
+#include "verify/fixture.h"
+
+namespace naite::verify {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST_F(Verify, AnHonestRunHolds) {
+  const Report report = report_of(directory_ / "honest", true, true, trusting(directory_ / "keys"));
+  for (const Check& check : report.checks)
+    EXPECT_EQ(check.outcome, Outcome::kHolds) << check.name << ": " << check.detail;
+  EXPECT_EQ(report.replays.size(), 12u);
+  EXPECT_EQ(report.verdicts[0].verdict, "from scratch");
+  EXPECT_NE(report.sentence.find("12 of 12 intervals"), std::string::npos) << report.sentence;
+  EXPECT_NE(report.sentence.find("distillation"), std::string::npos);
+  EXPECT_TRUE(report.to_json()["holds"].get<bool>());
+}
+
+TEST_F(Verify, TheForgerLeavesAnHonestRunHonest) {
+  const fs::path copy = copy_of("honest");
+  Forger forger(copy, directory_ / "keys");
+  forger.train_on(
+      6, [](formats::TrainingState&) {}, honest_step);
+  forger.seal();
+  const Report report = report_of(copy, true, true);
+  EXPECT_TRUE(report.holds()) << report.to_json().dump(1);
+}
+
+TEST_F(Verify, TheKeyOfAnotherIsNotTrusted) {
+  ASSERT_TRUE(ledger::make_keys(directory_ / "mallory", "example.org/team").ok());
+  const Report report =
+      report_of(directory_ / "honest", false, false, trusting(directory_ / "mallory"));
+  EXPECT_FALSE(report.holds());
+  EXPECT_EQ(report.find("signature")->outcome, Outcome::kFails);
+  Policy policy = trusting(directory_ / "keys");
+  const ledger::Signer witness = *ledger::Signer::make("witness.example");
+  policy.witnesses.push_back(witness.verifier(ledger::KeyType::kCosignature));
+  policy.quorum = 1;
+  EXPECT_FALSE(report_of(directory_ / "honest", false, false, policy).holds());
+  // A witness counts for the head that it has seen.
+  const fs::path copy = copy_of("honest");
+  const std::string head = *read_file(copy / "ledger/checkpoint");
+  const std::string text = ledger::Note::parse(head, "head")->text;
+  ASSERT_TRUE(
+      write_file(copy / "ledger/checkpoint", head + witness.cosignature_line(text, 1790000000))
+          .ok());
+  EXPECT_TRUE(report_of(copy, false, false, policy).holds());
+  const std::string other = ledger::Head{"example.org/other", 1, {}}.text();
+  ASSERT_TRUE(
+      write_file(copy / "ledger/checkpoint", head + witness.cosignature_line(other, 1790000000))
+          .ok());
+  EXPECT_FALSE(report_of(copy, false, false, policy).holds());
+}
+
+TEST_F(Verify, SamplesBeginAtTheSeedAndSayWhatTheyMiss) {
+  VerifyRequest request;
+  request.run = directory_ / "honest";
+  request.replay.kind = Selection::Kind::kSample;
+  request.replay.sample = 5;
+  const Report report = *verify(request, *kernels_, *pool_);
+  ASSERT_EQ(report.replays.size(), 5u);
+  EXPECT_EQ(report.replays[0].first_step, 0);
+  std::set<int64_t> steps;
+  for (const Replay& replay : report.replays) {
+    EXPECT_TRUE(replay.same_bits);
+    steps.insert(replay.first_step);
+  }
+  EXPECT_EQ(steps.size(), 5u);
+  // 12 intervals, the first and two of large change apart: 2 drawn of 9.
+  EXPECT_NEAR(report.miss_one, 7.0 / 9, 1e-12);
+  EXPECT_NEAR(report.miss_tenth, 7.0 * 6 / (9 * 8), 1e-12);
+  EXPECT_NEAR(miss_probability(1000, 10, 258), 0.05, 0.001);
+  EXPECT_NEAR(miss_probability(1000, 50, 57), 0.05, 0.002);
+}
+
+TEST_F(Verify, ARangeAndShardsCoverWhatTheySay) {
+  VerifyRequest request;
+  request.run = directory_ / "honest";
+  request.replay = {Selection::Kind::kRange, "5", "10", 0, 1, 1};
+  const Report range = *verify(request, *kernels_, *pool_);
+  EXPECT_TRUE(range.holds());
+  EXPECT_EQ(range.replays.front().first_step, 5);
+  EXPECT_EQ(range.replays.back().end_step, 10);
+  request.replay.to = "3";
+  EXPECT_FALSE(verify(request, *kernels_, *pool_)->holds());
+  size_t covered = 0;
+  for (const int64_t shard : {1, 2, 3}) {
+    request.replay = {Selection::Kind::kAll, "", "", 0, shard, 3};
+    covered += verify(request, *kernels_, *pool_)->replays.size();
+  }
+  EXPECT_EQ(covered, 12u);
+}
+
+}  // namespace
+}  // namespace naite::verify
