@@ -61,11 +61,11 @@ void train(benchmark::State& state, std::string_view isa, DType compute, Arithme
   const View spans = integers(buffers, ends, 2);
   const kernels::Workspace workspace =
       buffers.workspace(k.attention_workspace(compute, s.tokens, s.tokens, a));
-  k.attention(y, lse, query, key, value, spans, a, workspace);
+  k.attention(y, lse, {}, query, key, value, spans, a, workspace);
   const double forward = visible_pairs(s) * 2 * static_cast<double>(a.head_dim + a.value_dim);
   const double flops = forward * (pass == Pass::kForward ? 1 : pass == Pass::kBackward ? 2 : 3);
   measure_flops(state, ceiling, flops, [&] {
-    if (pass != Pass::kBackward) k.attention(y, lse, query, key, value, spans, a, workspace);
+    if (pass != Pass::kBackward) k.attention(y, lse, {}, query, key, value, spans, a, workspace);
     if (pass != Pass::kForward)
       k.attention_backward(dq, dk, dv, dy, y, lse, query, key, value, spans, a, workspace);
   });
@@ -91,7 +91,7 @@ void decode(benchmark::State& state, int64_t batch, int64_t context, const Atten
       buffers.workspace(k.attention_workspace(DType::kBf16, batch, capacity, a));
   const auto bytes = static_cast<double>(key.bytes() + value.bytes());
   measure_bytes(state, 1, 0, false, bytes,
-                [&] { k.attention(y, lse, query, key, value, spans, a, workspace); });
+                [&] { k.attention(y, lse, {}, query, key, value, spans, a, workspace); });
 }
 
 }  // namespace

@@ -77,6 +77,60 @@ void gated(benchmark::State& state, DType compute, bool backward) {
   });
 }
 
+void poly_norm(benchmark::State& state, DType compute, bool backward) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  constexpr int64_t kWidth = 1024;
+  const View gate = b.random(kTokens, kWidth, compute, 4), up = b.random(kTokens, kWidth, compute);
+  const View y = b.random(kTokens, kWidth, compute), rstd = b.zeros(kTokens, 3, DType::kF32);
+  const View w = b.random(1, 3, compute), bias = b.random(1, 1, compute);
+  k.poly_norm_gated(y, rstd, gate, up, w, bias, 1e-6);
+  if (!backward)
+    return measure_bytes(state, 2, 1, false, total({gate, up, y}),
+                         [&] { k.poly_norm_gated(y, rstd, gate, up, w, bias, 1e-6); });
+  const View dgate = b.zeros(kTokens, kWidth, compute), dup = b.zeros(kTokens, kWidth, compute);
+  const View dw = b.zeros(1, 3, DType::kF32), db = b.zeros(1, 1, DType::kF32);
+  const kernels::Workspace workspace = b.workspace(k.poly_norm_gated_workspace(kTokens));
+  measure_bytes(state, 3, 2, false, total({gate, up, y, dgate, dup}), [&] {
+    k.poly_norm_gated_backward(write(dgate), write(dup), write(dw), write(db), y, rstd, gate, up, w,
+                               bias, workspace);
+  });
+}
+
+// Four signal heads to a noise head, as wide as two heads of 64.
+void subtract_shared(benchmark::State& state, DType compute, bool backward) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  constexpr int64_t kHead = 128, kShared = 2 * kHead, kWidth = 4 * kShared;
+  const View x = b.random(kTokens, kWidth, compute), y = b.zeros(kTokens, kWidth, compute);
+  const View shared = b.random(kTokens, kShared, compute), factor = b.random(1, 1, DType::kF32);
+  if (!backward)
+    return measure_bytes(state, 1, 1, false, total({x, shared, y}),
+                         [&] { k.subtract_shared(y, x, shared, factor, kHead); });
+  const View dshared = b.zeros(kTokens, kShared, compute), dfactor = b.zeros(1, 1, DType::kF32);
+  const kernels::Workspace workspace = b.workspace(k.subtract_shared_workspace(kTokens));
+  measure_bytes(state, 1, 1, false, total({x, shared, y, dshared}), [&] {
+    k.subtract_shared_backward(write(y), write(dshared), write(dfactor), x, shared, factor, kHead,
+                               workspace);
+  });
+}
+
+// A few hundred numbers: what the call itself costs.
+void differential_lambda(benchmark::State& state, DType compute, bool backward) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers b(k);
+  constexpr int64_t kWidth = 128;
+  const auto vector = [&] { return b.random(1, kWidth, compute, 0.1); };
+  const kernels::LambdaVectors v{vector(), vector(), vector(), vector()};
+  const View lambda = b.zeros(1, 1, DType::kF32);
+  const auto gradient = [&] { return write(b.zeros(1, kWidth, DType::kF32)); };
+  const kernels::LambdaGradients g{gradient(), gradient(), gradient(), gradient()};
+  measure_bytes(state, 1, backward ? 1 : 0, false, 4 * total({v.q1}), [&] {
+    if (backward) return k.differential_lambda_backward(g, lambda, v);
+    k.differential_lambda(lambda, v, 0.2);
+  });
+}
+
 void embed(benchmark::State& state, DType compute, bool backward) {
   kernels::Kernels& k = machine().kernels("");
   Buffers b(k);
@@ -127,7 +181,13 @@ void register_elementwise_rows() {
   const struct {
     const char* name;
     void (*row)(benchmark::State&, DType, bool);
-  } rows[] = {{"norm", norm}, {"rope", rope}, {"gated", gated}, {"embed", embed}};
+  } rows[] = {{"norm", norm},
+              {"rope", rope},
+              {"gated", gated},
+              {"poly_norm", poly_norm},
+              {"subtract_shared", subtract_shared},
+              {"differential_lambda", differential_lambda},
+              {"embed", embed}};
   for (const DType compute : {DType::kBf16, DType::kF32}) {
     const std::string dtype(kernels::dtype_name(compute));
     for (const bool backward : {false, true}) {

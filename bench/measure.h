@@ -57,5 +57,6 @@ void add_row(const std::string& name, std::function<void(benchmark::State&)> row
 void register_product_rows();
 void register_attention_rows();
 void register_elementwise_rows();
+void register_differential_rows();
 
 }  // namespace naite::bench

@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
   register_product_rows();
   register_attention_rows();
   register_elementwise_rows();
+  register_differential_rows();
   print_probe();
   benchmark::RunSpecifiedBenchmarks();
   return 0;

@@ -49,6 +49,20 @@ void forward_row(benchmark::State& state, Mode mode, Shape shape) {
   measure_flops(state, mode.ceiling, shape.flops(), [&] { k.linear({&part, 1}, x, workspace); });
 }
 
+// Muon's step of one matrix, counting its products.
+void muon_row(benchmark::State& state, int64_t rows, int64_t cols) {
+  kernels::Kernels& k = machine().kernels("");
+  Buffers buffers(k);
+  const auto matrix = [&] { return buffers.random(rows, cols, DType::kF32); };
+  const View p = matrix(), g = matrix(), m = matrix();
+  const auto workspace = buffers.workspace(k.muon_workspace(rows, cols));
+  const auto l = static_cast<double>(std::max(rows, cols));
+  const auto s = static_cast<double>(std::min(rows, cols));
+  const kernels::MuonArguments arguments{1, 0.95f, 1e-3f, 0.9999f};
+  measure_flops(state, Arithmetic::kBf16Dot, 5 * 2 * (2 * l * s * s + s * s * s),
+                [&] { k.muon(p, g, m, arguments, workspace); });
+}
+
 void input_row(benchmark::State& state, Mode mode, Shape shape) {
   kernels::Kernels& k = machine().kernels(mode.isa);
   Buffers buffers(k);
@@ -179,6 +193,9 @@ void register_product_rows() {
               [=](benchmark::State& s) { decode_row(s, mode, tokens); });
     add_row("prepare/" + mode.name(), [=](benchmark::State& s) { prepare_row(s, mode); });
   }
+  for (const auto& [rows, cols] : {std::pair(704, 256), std::pair(768, 768), std::pair(4096, 1024)})
+    add_row(fmt::format("muon/{}x{}", rows, cols),
+            [rows = rows, cols = cols](benchmark::State& s) { muon_row(s, rows, cols); });
 }
 
 }  // namespace naite::bench

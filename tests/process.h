@@ -78,8 +78,10 @@ class Process : public testing::Test {
 
   std::string fresh(const std::string& name) { return (directory_ / name).string(); }
 
-  static Words train(const std::string& run_directory, const Words& more = {}) {
-    return with({"train", NAITE_SOURCE "/tests/recipes/tiny.toml", "--run", run_directory}, more);
+  static Words train(const std::string& run_directory, const Words& more = {},
+                     const std::string& recipe = "tiny") {
+    const std::string path = NAITE_SOURCE "/tests/recipes/" + recipe + ".toml";
+    return with({"train", path, "--run", run_directory}, more);
   }
   static std::string digest(const std::string& run_directory) {
     const Ended ended = run({"digest", run_directory});
@@ -87,8 +89,9 @@ class Process : public testing::Test {
     return ended.out;
   }
   // Trains to the end in a fresh directory and gives the digest.
-  std::string trained(const std::string& name, const Words& more, const Words& environment = {}) {
-    const Ended ended = run(train(fresh(name), more), environment);
+  std::string trained(const std::string& name, const Words& more, const Words& environment = {},
+                      const std::string& recipe = "tiny") {
+    const Ended ended = run(train(fresh(name), more, recipe), environment);
     EXPECT_EQ(ended.exit_code, 0) << ended.err;
     return digest(fresh(name));
   }

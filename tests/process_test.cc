@@ -3,6 +3,7 @@
 // threads, virtual ranks, instruction sets, stops, and SIGKILL at chosen and at random moments.
 #include "tests/process.h"
 
+#include <set>
 #include <sstream>
 
 #include "kernels/kernels.h"
@@ -10,23 +11,31 @@
 namespace naite {
 namespace {
 
+// A Llama with AdamW, and a Motif with Muon.
+const std::string kRecipes[] = {"tiny", "tiny-motif"};
 const Words kPrecisions[] = {{"--set", "train.precision=bf16"}, {"--set", "train.precision=fp32"}};
 
 TEST_F(Process, OneDigestForThreadsRanksAndInstructionSets) {
-  std::string other_precision;
-  for (const Words& precision : kPrecisions) {
-    const std::string tag = precision[1];
-    const std::string expected = trained(tag, with(precision, {"--threads", "1"}));
-    EXPECT_NE(expected, other_precision);
-    other_precision = expected;
-    for (const char* threads : {"2", "3"})
-      EXPECT_EQ(trained(tag + "t" + threads, with(precision, {"--threads", threads})), expected);
-    for (const char* ranks : {"2", "4", "8"})
-      EXPECT_EQ(trained(tag + "r" + ranks, with(precision, {"--virtual-ranks", ranks})), expected);
-    EXPECT_EQ(trained(tag + "recompute", with(precision, {"--recompute"})), expected);
-    std::istringstream names{std::string(kernels::cpu_isa_names())};
-    for (std::string isa; names >> isa;)
-      EXPECT_EQ(trained(tag + isa, precision, {"NAITE_ISA=" + isa}), expected) << isa;
+  std::set<std::string> digests;
+  for (const std::string& recipe : kRecipes) {
+    for (const Words& precision : kPrecisions) {
+      const std::string tag = recipe + precision[1];
+      const auto digest_with = [&](const std::string& name, const Words& more,
+                                   const Words& environment = {}) {
+        return trained(tag + name, with(precision, more), environment, recipe);
+      };
+      const std::string expected = digest_with("", {"--threads", "1"});
+      EXPECT_TRUE(digests.insert(expected).second) << tag;
+      for (const char* threads : {"2", "3"})
+        EXPECT_EQ(digest_with(threads, {"--threads", threads}), expected) << tag;
+      for (const char* ranks : {"2", "4", "8"})
+        EXPECT_EQ(digest_with(std::string("r") + ranks, {"--virtual-ranks", ranks}), expected)
+            << tag;
+      EXPECT_EQ(digest_with("recompute", {"--recompute"}), expected) << tag;
+      std::istringstream names{std::string(kernels::cpu_isa_names())};
+      for (std::string isa; names >> isa;)
+        EXPECT_EQ(digest_with(isa, {}, {"NAITE_ISA=" + isa}), expected) << tag << " " << isa;
+    }
   }
 }
 
@@ -46,17 +55,19 @@ TEST_F(Process, Chain1KeepsItsPublishedBits) {
 }
 
 TEST_F(Process, StoppedAndResumedGivesTheSameDigest) {
-  const std::string expected = trained("whole", {});
-  for (const char* step : {"0", "3", "5", "11"}) {
-    const std::string run_directory = fresh(fmt::format("stop{}", step));
-    EXPECT_EQ(run(train(run_directory, {"--stop-after-step", step})).exit_code, 0);
-    EXPECT_EQ(run(train(run_directory, {"--threads", "1"})).exit_code, 0);
-    EXPECT_EQ(digest(run_directory), expected) << "stopped after step " << step;
-    for (int again = 0; again < 2; ++again) {  // a finished run stays as it is
-      const Ended ended = run(train(run_directory));
-      EXPECT_EQ(ended.exit_code, 0) << ended.err;
+  for (const std::string& recipe : kRecipes) {
+    const std::string expected = trained(recipe, {}, {}, recipe);
+    for (const char* step : {"0", "3", "5", "11", "18", "19"}) {
+      const std::string run_directory = fresh(recipe + "-stop" + step);
+      EXPECT_EQ(run(train(run_directory, {"--stop-after-step", step}, recipe)).exit_code, 0);
+      EXPECT_EQ(run(train(run_directory, {"--threads", "1"}, recipe)).exit_code, 0);
+      EXPECT_EQ(digest(run_directory), expected) << recipe << " stopped after step " << step;
+      for (int again = 0; again < 2; ++again) {  // a finished run stays as it is
+        const Ended ended = run(train(run_directory, {}, recipe));
+        EXPECT_EQ(ended.exit_code, 0) << ended.err;
+      }
+      EXPECT_EQ(digest(run_directory), expected);
     }
-    EXPECT_EQ(digest(run_directory), expected);
   }
 }
 
@@ -178,6 +189,20 @@ TEST_F(Process, DryRunStatesTheBytesThatTheRunTakes) {
       << "stated " << stated << ", peak " << ran.peak_bytes;
 }
 
+TEST_F(Process, DryRunCountsThePublishedModels) {
+  for (const auto& [recipe, parameters] :
+       {std::pair("motif-2-12.7b", "12703860896 "), std::pair("motif-2.6b", "2597218432 ")}) {
+    const Ended planned =
+        run({"train", fmt::format("{}/recipes/{}.toml", NAITE_SOURCE, recipe), "--dry-run"});
+    ASSERT_EQ(planned.exit_code, 0) << planned.err;
+    EXPECT_NE(planned.out.find(std::string("parameters         ") + parameters), std::string::npos)
+        << planned.out;
+#ifndef __SANITIZE_ADDRESS__
+    EXPECT_LT(planned.peak_bytes, int64_t{100} << 20);
+#endif
+  }
+}
+
 TEST_F(Process, ADamagedCheckpointIsNamedAndRefused) {
   const std::string run_directory = fresh("damaged");
   ASSERT_EQ(run(train(run_directory, {"--stop-after-step", "5"})).exit_code, 0);
@@ -202,6 +227,7 @@ TEST_F(Process, BadInputIsOneClearLine) {
   };
   ASSERT_TRUE(write_file(directory_ / "broken.toml", "[run\n").ok());
   const std::string recipe = NAITE_SOURCE "/tests/recipes/tiny.toml";
+  const std::string motif = NAITE_SOURCE "/tests/recipes/tiny-motif.toml";
   const Case cases[] = {
       {{"train", "none.toml"}, 1, "naite: cannot read none.toml: No such file or directory\n"},
       {{"train"}, 2, "naite: recipe is required; see `naite train --help`\n"},
@@ -217,6 +243,17 @@ TEST_F(Process, BadInputIsOneClearLine) {
            ": [train] `micro_batch_tokens` must be a divisor of batch_tokens = "
            "256, is 96\n"},
       {{"train", recipe, "--set", "schedule.kind=liner"}, 1, ""},
+      {{"train", motif, "--set", "model.num_noise_heads=2"},
+       1,
+       "naite: " + motif +
+           ": [model] `num_noise_heads` must be a divisor of num_attention_heads = 5 below it, so "
+           "that every noise head serves as many signal heads, is 2\n"},
+      {{"train", motif, "--set", "model.rope_scaling={rope_type='longrope'}"},
+       1,
+       "naite: " + motif +
+           ": [model] [rope_scaling] `rope_type` must be one of default, linear, llama3, yarn, is "
+           "\"longrope\"\n"},
+      {{"train", motif, "--set", "optimizer.muon.nesterov=true"}, 1, ""},
       {{"train", recipe, "--virtual-ranks", "3", "--run", fresh("ranks")},
        1,
        "naite: --virtual-ranks 3 must divide the 8 gradient groups of the recipe\n"},

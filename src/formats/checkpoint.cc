@@ -36,12 +36,22 @@ std::string_view dtype_in_config(StoredType dtype) {
   }
 }
 
-// Where each parameter's values begin in a TrainingState.
-std::map<std::string, std::pair<int64_t, int64_t>> ranges_of(const TrainingState& state) {
-  std::map<std::string, std::pair<int64_t, int64_t>> out;
+std::vector<tape::ParameterSpec> specs_of(const TrainingState& state,
+                                          const TrainingState::Moments& moments) {
+  if (moments.members.empty()) return state.specs;
+  std::vector<tape::ParameterSpec> out;
+  for (const int member : moments.members) out.push_back(state.specs[member]);
+  return out;
+}
+
+// Each parameter's values among those of `specs`.
+using Values = std::map<std::string, std::span<const float>>;
+Values values_of(const std::vector<tape::ParameterSpec>& specs, std::span<const float> all,
+                 const std::string& prefix = "") {
+  Values out;
   int64_t offset = 0;
-  for (const tape::ParameterSpec& spec : state.specs) {
-    out[spec.name] = {offset, spec.size()};
+  for (const tape::ParameterSpec& spec : specs) {
+    out[prefix + spec.name] = all.subspan(offset, spec.size());
     offset += spec.size();
   }
   return out;
@@ -86,11 +96,10 @@ std::vector<TensorSpec> weight_specs(const TrainingState& state, StoredType dtyp
 }
 
 TensorSource weight_source(const TrainingState& state, TensorLines& lines) {
-  return [&state, &lines, ranges = ranges_of(state)](const TensorSpec& spec,
-                                                     const ByteSink& sink) -> Status {
-    const auto [offset, count] = ranges.at(spec.name);
+  return [&lines, values = values_of(state.specs, state.masters)](const TensorSpec& spec,
+                                                                  const ByteSink& sink) -> Status {
     std::string bytes;
-    NAITE_TRY(encode_floats(spec.type, std::span(state.masters).subspan(offset, count), bytes));
+    NAITE_TRY(encode_floats(spec.type, values.at(spec.name), bytes));
     add_line(lines, spec, bytes);
     return sink(bytes.data(), bytes.size());
   };
@@ -99,26 +108,24 @@ TensorSource weight_source(const TrainingState& state, TensorLines& lines) {
 // The same for state/optimizer.safetensors.
 std::vector<TensorSpec> optimizer_specs(const TrainingState& state, StoredType dtype) {
   std::vector<TensorSpec> specs;
-  auto add_group = [&](const std::string& group) {
-    for (const tape::ParameterSpec& spec : state.specs)
+  auto add_group = [&](const std::string& group, const std::vector<tape::ParameterSpec>& members) {
+    for (const tape::ParameterSpec& spec : members)
       specs.push_back({group + "." + spec.name, StoredType::kF32, shape_of(spec)});
   };
-  if (dtype != StoredType::kF32) add_group("master");
-  for (const TrainingState::Moments& moments : state.moments) add_group(moments.name);
+  if (dtype != StoredType::kF32) add_group("master", state.specs);
+  for (const TrainingState::Moments& moments : state.moments)
+    add_group(moments.name, specs_of(state, moments));
   return specs;
 }
 
 TensorSource optimizer_source(const TrainingState& state, TensorLines& lines) {
-  return [&state, &lines, ranges = ranges_of(state)](const TensorSpec& spec,
-                                                     const ByteSink& sink) -> Status {
-    const size_t dot = spec.name.find('.');
-    const std::string group = spec.name.substr(0, dot);
-    const std::vector<float>* values = &state.masters;
-    for (const TrainingState::Moments& moments : state.moments)
-      if (moments.name == group) values = &moments.values;
-    const auto [offset, count] = ranges.at(spec.name.substr(dot + 1));
-    const std::string_view bytes(reinterpret_cast<const char*>(values->data() + offset),
-                                 static_cast<size_t>(count) * sizeof(float));
+  Values values = values_of(state.specs, state.masters, "master.");
+  for (const TrainingState::Moments& moments : state.moments)
+    values.merge(values_of(specs_of(state, moments), moments.values, moments.name + "."));
+  return [&lines, values = std::move(values)](const TensorSpec& spec,
+                                              const ByteSink& sink) -> Status {
+    const std::span<const float> all = values.at(spec.name);
+    const std::string_view bytes(reinterpret_cast<const char*>(all.data()), all.size_bytes());
     add_line(lines, spec, bytes);
     return sink(bytes.data(), bytes.size());
   };
@@ -179,6 +186,15 @@ Status read_group(const Safetensors& file, const std::string& prefix,
   return {};
 }
 
+// Beside the moments, or in the model's own file when that is in fp32.
+Status find_masters(const Safetensors& optimizer, const std::vector<tape::ParameterSpec>& specs,
+                    const fs::path& directory, std::vector<float>& masters) {
+  if (!specs.empty() && optimizer.find("master." + specs.front().name) != nullptr)
+    return read_group(optimizer, "master.", specs, directory, masters);
+  NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory / kWeights));
+  return read_group(weights, "", specs, directory, masters);
+}
+
 }  // namespace
 
 Status write_checkpoint(const fs::path& directory, const CheckpointContent& content) {
@@ -232,12 +248,16 @@ Status read_checkpoint(const fs::path& directory, TrainingState& state) {
   NAITE_ASSIGN(state.cursor, parse_json(cursor, (directory / kCursor).string()));
   NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
   for (TrainingState::Moments& moments : state.moments)
-    NAITE_TRY(read_group(optimizer, moments.name + ".", state.specs, directory, moments.values));
-  const bool has_masters =
-      !state.specs.empty() && optimizer.find("master." + state.specs.front().name) != nullptr;
-  if (has_masters) return read_group(optimizer, "master.", state.specs, directory, state.masters);
-  NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory / kWeights));
-  return read_group(weights, "", state.specs, directory, state.masters);
+    NAITE_TRY(read_group(optimizer, moments.name + ".", specs_of(state, moments), directory,
+                         moments.values));
+  return find_masters(optimizer, state.specs, directory, state.masters);
+}
+
+Status read_masters(const fs::path& directory, const std::vector<tape::ParameterSpec>& specs,
+                    std::vector<float>& masters) {
+  NAITE_TRY(check_files(directory));
+  NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
+  return find_masters(optimizer, specs, directory, masters);
 }
 
 Result<std::map<std::string, std::string>> record_files(const json& record,

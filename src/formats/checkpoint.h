@@ -33,6 +33,8 @@ struct TrainingState {
   struct Moments {
     std::string name;  // "m", "v"
     std::vector<float> values;
+    // The parameters that have some, as indices into `specs`, ascending; empty: all have.
+    std::vector<int> members = {};
   };
   std::vector<Moments> moments;
   nlohmann::json cursor;
@@ -55,6 +57,10 @@ Status write_checkpoint(const std::filesystem::path& directory, const Checkpoint
 // Reads the state back after checking every file against record.json. The first damaged file is
 // named. `state.specs` must be filled in and match; the rest is filled here.
 Status read_checkpoint(const std::filesystem::path& directory, TrainingState& state);
+
+// The masters alone, one parameter after another, after checking every file.
+Status read_masters(const std::filesystem::path& directory,
+                    const std::vector<tape::ParameterSpec>& specs, std::vector<float>& masters);
 
 // The files that a record.json lists, with their SHA-256. A path out of the directory is refused.
 Result<std::map<std::string, std::string>> record_files(const nlohmann::json& record,

@@ -24,7 +24,8 @@ class Checkpoint : public testing::TestWithParam<StoredType> {
       ASSERT_TRUE(write_file(root_ / "run" / name, "{}").ok());
     state_.specs = {{"a.weight", 3, 4, tape::Role::kMatrix},
                     {"b.weight", 1, 5, tape::Role::kVector}};
-    state_.moments = {{"m", values(1)}, {"v", values(2)}};
+    state_.moments = {{"m", values(1)}, {"v", values(2)}, {"w", values(3), {1}}};
+    state_.moments[2].values.resize(5);  // of b.weight alone
     state_.masters = values(0);
     state_.cursor = {{"step", 12}, {"tokens", 4096}};
   }
@@ -51,7 +52,7 @@ class Checkpoint : public testing::TestWithParam<StoredType> {
   TrainingState empty() const {
     TrainingState state;
     state.specs = state_.specs;
-    state.moments = {{"m", {}}, {"v", {}}};
+    state.moments = {{"m", {}}, {"v", {}}, {"w", {}, {1}}};
     return state;
   }
 
@@ -71,6 +72,7 @@ TEST_P(Checkpoint, ReadsBackEveryBit) {
   EXPECT_EQ(read.masters, state_.masters);
   EXPECT_EQ(read.moments[0].values, state_.moments[0].values);
   EXPECT_EQ(read.moments[1].values, state_.moments[1].values);
+  EXPECT_EQ(read.moments[2].values, state_.moments[2].values);
   EXPECT_EQ(read.cursor, state_.cursor);
   const json record = json::parse(*read_file(root_ / "c" / "record.json"));
   EXPECT_EQ(record["weights_digest"], *weights_digest(root_ / "c"));

@@ -58,7 +58,9 @@ class Export : public testing::Test {
                            R"({"pad_token": "<tool>", "chat_template": "{{ x }}"})"));
     std::map<std::string, tape::ParameterSpec> by_name;
     std::vector<TensorSpec> specs;
-    for (const tape::ParameterSpec& spec : model::parameters_of(*model_)) {
+    for (tape::ParameterSpec spec : model::parameters_of(*model_)) {
+      if (spec.name == omitted_) continue;
+      if (spec.name == longer_) ++spec.cols;
       by_name[spec.name] = spec;
       specs.push_back(
           {spec.name, StoredType::kF32,
@@ -88,6 +90,7 @@ class Export : public testing::Test {
 
   fs::path root_;
   std::unique_ptr<model::Model> model_;
+  std::string omitted_, longer_;  // tensors that make() leaves out, or gives one value too many
 };
 
 TEST_F(Export, HuggingFaceDirectoriesReadBackInEveryTypeAndInShards) {
@@ -208,6 +211,47 @@ TEST_F(Export, MissingForeignAndMisshapenTensorsAreNamed) {
   EXPECT_NE(files->check(specs).error().message.find("absent is missing"), std::string::npos);
   EXPECT_FALSE(ModelFiles::open(root_));
   EXPECT_FALSE(ModelFiles::open(root_ / "nothing"));
+}
+
+const json kMotif = {{"model_type", "Motif"}, {"num_noise_heads", 1}, {"num_key_value_heads", 2}};
+
+TEST_F(Export, MotifKeepsItsNamesAndHasNoGguf) {
+  make(true, "", kMotif);
+  const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+  ASSERT_TRUE(files) << files.error().message;
+  ASSERT_TRUE(export_hugging_face(*files, *model_, root_ / "out", {StoredType::kF32, 20000}));
+  const Result<ModelFiles> back = ModelFiles::open(root_ / "out");
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_TRUE(back->check(model::parameters_of(*model_)));
+  EXPECT_EQ(difference(*back), 0.0f);
+  EXPECT_EQ(back->config()["model_type"], "Motif");
+  EXPECT_EQ(back->config()["architectures"], json({"MotifForCausalLM"}));
+  const Result<Safetensors> tensors = Safetensors::open(root_ / "out");
+  ASSERT_TRUE(tensors);
+  EXPECT_EQ(tensors->find("model.layers.2.self_attn.lambda_q1")->shape, Shape{8});
+  EXPECT_EQ(tensors->find("model.layers.2.self_attn.subln.weight")->shape, Shape{16});
+  EXPECT_EQ(tensors->find("model.layers.2.self_attn.o_proj.weight")->shape, (Shape{32, 48}));
+  EXPECT_EQ(tensors->find("model.layers.2.mlp.act_fn.weight")->shape, Shape{3});
+  EXPECT_EQ(tensors->find("model.layers.2.mlp.act_fn.bias")->shape, Shape{1});
+  const Status gguf = export_gguf(*files, *model_, root_ / "model.gguf", "f32");
+  ASSERT_FALSE(gguf);
+  EXPECT_TRUE(gguf.error().message.starts_with("no other format is known for model_type Motif"));
+}
+
+TEST_F(Export, MotifTensorsThatAreMissingOrMisshapenAreNamed) {
+  const auto message = [&] {
+    make(true, "", kMotif);
+    const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+    EXPECT_TRUE(files);
+    return files->check(model::parameters_of(*model_)).error().message;
+  };
+  const std::string directory = (root_ / "model").string();
+  omitted_ = "model.layers.1.self_attn.lambda_k2";
+  EXPECT_EQ(message(), directory + ": the tensor " + omitted_ + " is missing");
+  omitted_.clear();
+  longer_ = "model.layers.0.mlp.act_fn.weight";
+  EXPECT_EQ(message(), directory + ": the tensor " + longer_ +
+                           " has shape [4], the config asks for [3]");
 }
 
 TEST(Architectures, RowOrdersAreInverse) {

@@ -11,8 +11,8 @@ namespace {
 
 using kernels::DType;
 
-std::unique_ptr<model::Model> small_model() {
-  Result<std::unique_ptr<model::Model>> model = model::make_model({{"model_type", "llama"},
+std::unique_ptr<model::Model> small_model(const char* model_type) {
+  Result<std::unique_ptr<model::Model>> model = model::make_model({{"model_type", model_type},
                                                                    {"vocab_size", 50},
                                                                    {"hidden_size", 32},
                                                                    {"intermediate_size", 48},
@@ -51,12 +51,16 @@ std::vector<float> uncached(const model::Model& model, tape::Parameters& paramet
   return result;
 }
 
-TEST(Generator, CachedDecodingGivesTheBitsOfTheUncachedPass) {
+class Generators : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models, Generators, testing::Values("llama", "motif"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
   set_float_mode();
   ThreadPool pool(2);
   Result<std::unique_ptr<kernels::Kernels>> cpu = kernels::make_cpu(pool, "");
   ASSERT_TRUE(cpu.ok());
-  const std::unique_ptr<model::Model> model = small_model();
+  const std::unique_ptr<model::Model> model = small_model(GetParam());
   for (const DType compute : {DType::kF32, DType::kBf16}) {
     tape::Parameters parameters(**cpu, compute, model::parameters_of(*model));
     for (int p = 0; p < parameters.size(); ++p) {

@@ -87,12 +87,18 @@ struct Projection {
 struct NormArguments {
   double epsilon = 1e-6;
   int64_t heads = 1;  // a row holds `heads` vectors that are normed one by one with the same weight
+  double scale = 1;   // factor on the weight
 };
 
 struct RopeArguments {
   int64_t num_heads = 0;
   int64_t head_dim = 0;
   int64_t rotary_dim = 0;  // the first rotary_dim columns of every head turn, half-split pairs
+  // Of every `period` neighbouring heads only `picked`, from `first` on, are turned; side by side
+  // they make y. One call for each part sorts the heads of grouped differential attention.
+  int64_t period = 1, first = 0, picked = 1;
+  int64_t num_picked() const { return num_heads / period * picked; }
+  int64_t head(int64_t i) const { return i / picked * period + first + i % picked; }
 };
 
 struct AttentionArguments {
@@ -106,6 +112,14 @@ struct AttentionArguments {
 
 enum class Activation : uint8_t { kSilu };
 
+// The vectors of lambda = exp(q1 k1) - exp(q2 k2) + initial, [1, d] each, prepared as kVector.
+struct LambdaVectors {
+  View q1, k1, q2, k2;
+};
+struct LambdaGradients {
+  Gradient q1, k1, q2, k2;
+};
+
 struct AdamWArguments {  // Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019
   float gradient_scale = 1;  // global-norm clip
   float beta1 = 0, one_minus_beta1 = 0, beta2 = 0, one_minus_beta2 = 0;
@@ -113,6 +127,15 @@ struct AdamWArguments {  // Loshchilov, Hutter, "Decoupled weight decay regulari
   float epsilon = 0;
   float learning_rate = 0;
   float decay = 1;  // 1 - learning_rate * weight_decay
+};
+
+// Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, with the size of
+// the step that Liu et al., "Muon is scalable for LLM training", 2025, give it.
+struct MuonArguments {
+  float gradient_scale = 1;  // global-norm clip
+  float momentum = 0;
+  float learning_rate = 0;  // of this matrix: 0.2 sqrt(max(rows, cols)) is in it
+  float decay = 1;          // 1 - learning rate * weight_decay
 };
 
 class Kernels {
@@ -164,17 +187,18 @@ class Kernels {
 
   // --- RMS norm ----------------------------------------------------------------------------------
   // Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019. n = cols / heads,
-  // rstd = 1 / sqrt(sum(x x) / n + epsilon), y = (x rstd) w. With `delta`, the residual add comes
-  // first: sum = x + delta, and sum is normed. x, sum fp32 (or compute dtype when there is no
-  // delta); delta, y compute dtype; rstd [T, heads] fp32; w [1, n] prepared as kVector.
+  // rstd = 1 / sqrt(sum(x x) / n + epsilon), y = (x rstd) (w fp32(scale)). With `delta`, the
+  // residual add comes first: sum = x + delta, and sum is normed. x, sum fp32 (or compute dtype
+  // when there is no delta); delta, y compute dtype; rstd [T, heads] fp32; w [1, n] prepared as
+  // kVector.
   virtual int64_t rms_norm_workspace(int64_t tokens, int64_t cols) const = 0;
   virtual void rms_norm(View y, View rstd, View sum, View x, View delta, View w,
                         NormArguments arguments) = 0;
-  // With xhat = x rstd, g = dy w, c = sum(g xhat) / n: norm gradient = rstd (g - xhat c), computed
-  // as fma(-c, xhat, g) * rstd. total = dsum + norm gradient (dsum absent: the norm gradient
-  // alone). dx and ddelta both receive total (ddelta rounded). dw [1, n] fp32 = column sum of dy
-  // xhat by fma(dy, xhat, part), over the rows of [T * heads] in order. `x` is what was normed
-  // (sum, if there was a delta).
+  // With xhat = x rstd, g = dy (w scale), c = sum(g xhat) / n: norm gradient = rstd (g - xhat c),
+  // computed as fma(-c, xhat, g) * rstd. total = dsum + norm gradient (dsum absent: the norm
+  // gradient alone). dx and ddelta both receive total (ddelta rounded). dw [1, n] fp32 = column sum
+  // of dy xhat by fma(dy, xhat, part), over the rows of [T * heads] in order, times scale. `x` is
+  // what was normed (sum, if there was a delta).
   virtual void rms_norm_backward(Gradient dx, Gradient ddelta, Gradient dw, View dy, View dsum,
                                  View x, View rstd, View w, NormArguments arguments,
                                  Workspace workspace) = 0;
@@ -183,8 +207,9 @@ class Kernels {
   // Su et al., "RoFormer", 2021, in halves as in Llama: for i < rotary_dim / 2, pair (i, i + half):
   //   y1 = fma(x1, cos, -(x2 sin)),  y2 = fma(x2, cos, x1 sin)
   // table [positions, rotary_dim] fp32: cosines of the half, then sines. positions [T, 1] int32.
+  // x [T, num_heads * head_dim], y [T, num_picked * head_dim].
   virtual void rope(View y, View x, View positions, View table, RopeArguments arguments) = 0;
-  // The inverse turn: sin with the other sign. Accumulate adds to the stored value.
+  // The inverse turn: sin with the other sign. Writes (or adds to) the picked heads of dx only.
   virtual void rope_backward(Gradient dx, View dy, View positions, View table,
                              RopeArguments arguments) = 0;
 
@@ -202,9 +227,10 @@ class Kernels {
   //         position of the first visible key
   //   y   = (product chain over visible keys ascending of compute_dtype(p_j) v_j) * (1 / l)
   //   lse = mc + log2(l)
+  // peaks [T, H] fp32, or absent: mc, the largest visible score times c.
   virtual int64_t attention_workspace(DType compute, int64_t tokens, int64_t keys,
                                       AttentionArguments arguments) const = 0;
-  virtual void attention(View y, View lse, View q, View k, View v, View spans,
+  virtual void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
                          AttentionArguments arguments, Workspace workspace) = 0;
   // Needs the training form of spans (S = T, spans[t][1] = t + 1, documents contiguous).
   //   p = exp2(fma(s, c, -lse)), +0 where the exponent is below -100
@@ -221,6 +247,24 @@ class Kernels {
   // cache[slots[t]] = x[t]; slots [T, 1] int32, distinct. Inference only, without a gradient.
   virtual void store_rows(View cache, View x, View slots) = 0;
 
+  // --- differential attention --------------------------------------------------------------------
+  // Ye et al., "Differential transformer", ICLR 2025: how much of the noise path is taken away.
+  // lambda [1, 1] fp32 = (e1 - e2) + fp32(initial), e = exp2(sum(q k) log2 e), sum rule with fma.
+  virtual void differential_lambda(View lambda, LambdaVectors vectors, double initial) = 0;
+  // dq1 = (dlambda e1) k1, dk1 = (dlambda e1) q1; dq2 = (-(dlambda e2)) k2, dk2 likewise with q2.
+  virtual void differential_lambda_backward(LambdaGradients gradients, View dlambda,
+                                            LambdaVectors vectors) = 0;
+  // Heads of `head_dim` columns; x has g times as many as `shared`, and head h of x goes with head
+  // h / g of it: y = fma(-factor, shared, x). factor [1, 1] fp32, the others compute dtype.
+  virtual int64_t subtract_shared_workspace(int64_t tokens) const = 0;
+  virtual void subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) = 0;
+  // dx = dy. u = dy added over the g heads that share, ascending, from +0; dshared = (-factor) u;
+  // dfactor [1, 1] fp32 = column sum over the tokens of each row's sum of -u shared, by
+  // fma(-u, shared, lane).
+  virtual void subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor, View dy,
+                                        View shared, View factor, int64_t head_dim,
+                                        Workspace workspace) = 0;
+
   // --- element by element ------------------------------------------------------------------------
   // Gated unit, Shazeer, "GLU variants improve transformer", 2020: y = act(gate) up,
   // silu(g) = g sigmoid(g), sigmoid(g) = 1 / (1 + exp2(-g log2 e)).
@@ -228,6 +272,22 @@ class Kernels {
   // With s = sigmoid(g), a = g s: dgate = (dy up) (s fma(g, 1 - s, 1)),  dup = dy a.
   virtual void gated_backward(Gradient dgate, Gradient dup, View dy, View gate, View up,
                               Activation activation) = 0;
+  // Gated unit with PolyNorm, Zhuo et al., "Polynomial composition activations", 2024, over the
+  // whole row of F: N(z) = z / sqrt(mean z z + epsilon), w = [cubic, square, linear],
+  //   y = (w0 N(g^3) + w1 N(g^2) + w2 N(g) + b) up
+  // g2 = g g, g3 = g2 g, r_n = 1 / sqrt(sum(g_n g_n) / F + epsilon), c_n = a_n r_n with a = linear,
+  // square, cubic; P = fma(fma(fma(c3, g, c2), g, c1), g, b); y = P up. rstd [T, 3] fp32 keeps r_1,
+  // r_2, r_3; w [1, 3] and b [1, 1] prepared as kVector; gate, up, y compute dtype.
+  virtual int64_t poly_norm_gated_workspace(int64_t tokens) const = 0;
+  virtual void poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
+                               double epsilon) = 0;
+  // d = dy up, s_0 = sum(d), s_n = sum(d g_n) with fma, k_n = ((n c_n) (r_n r_n)) (s_n / F):
+  //   dgate = fma(d, A, -(g B)),  A = fma(fma(3 c3, g, 2 c2), g, c1),
+  //                               B = fma(fma(k3, g2, k2), g2, k1);      dup = dy P
+  // dw, db fp32: column sums over the tokens by fma(r_n, s_n, part), and of s_0.
+  virtual void poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw, Gradient db,
+                                        View dy, View rstd, View gate, View up, View w, View b,
+                                        Workspace workspace) = 0;
 
   // --- output projection with loss ---------------------------------------------------------------
   // x [T, D] compute dtype, w [V, D] prepared as kMatrix, targets [T, 1] int32 (-1: no loss there).
@@ -248,10 +308,23 @@ class Kernels {
   virtual float sum_squares(View x) = 0;               // sum rule, fma
   virtual void add(View y, View a, View b) = 0;        // y = a + b, fp32; y may be a or b
   virtual void zero(View y) = 0;
+  virtual void scale(View y, View x, float factor) = 0;  // y = x factor, fp32; y may be x
+  // y [1, cols] = the greatest of each column of x [T, cols], fp32: max over the tokens ascending.
+  virtual void column_max(View y, View x) = 0;
   // g = gradient gradient_scale;  m = fma(beta1, m, (1 - beta1) g)
   // v = fma(beta2, v, (1 - beta2) (g g));  u = (m correction1) / (sqrt(v correction2) + epsilon)
   // parameter = fma(-learning_rate, u, parameter decay).  All fp32, same shape.
   virtual void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) = 0;
+  // One matrix [rows, cols]; parameter, gradient and momentum m fp32, what lies between bf16.
+  //   g = gradient gradient_scale;  m = fma(momentum, m, g);  u = bf16(fma(momentum, m, g))
+  //   Z = bf16(u (1 / (sqrt(sum(u u)) + 1e-7))), u row-major; transposed when rows < cols, so that
+  //   Z is [l, s] with l >= s. For each (a, b, c) of kNewtonSchulz in numerics.h:
+  //     A = bf16(Z' Z), S = A' A in fp32, B = bf16(fma(c, S, b A)), Z = bf16(fma(a, Z, Z B)),
+  //   products by the bf16 chain (over l, s, s).
+  //   parameter = fma(-learning_rate, Z turned back, parameter decay)
+  virtual int64_t muon_workspace(int64_t rows, int64_t cols) const = 0;
+  virtual void muon(View parameter, View gradient, View m, MuonArguments arguments,
+                    Workspace workspace) = 0;
 };
 
 // The oracle. `real` is kF32 (the contract's bits) or kF64 (every view in double, for derivatives).

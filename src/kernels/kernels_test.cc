@@ -238,8 +238,9 @@ void embed_row(Bench& b, int64_t vocabulary, int64_t width, std::vector<int32_t>
                      b.workspace(b.k.embed_workspace(tokens, vocabulary)));
 }
 
-void norm_row(Bench& b, int64_t tokens, int64_t cols, int64_t heads, bool with_delta) {
-  const NormArguments arguments{1e-5, heads};
+void norm_row(Bench& b, int64_t tokens, int64_t cols, int64_t heads, bool with_delta,
+              double scale = 1) {
+  const NormArguments arguments{1e-5, heads, scale};
   const View x = with_delta || heads == 1 ? b.wide_input(tokens, cols) : b.activation(tokens, cols);
   const View delta = with_delta ? b.activation(tokens, cols) : View{};
   const Bench::Parameter w = b.parameter(Use::kVector, 1, cols / heads);
@@ -253,15 +254,32 @@ void norm_row(Bench& b, int64_t tokens, int64_t cols, int64_t heads, bool with_d
                         arguments, workspace);
 }
 
+std::vector<int32_t> mixed_positions(int64_t tokens) {
+  std::vector<int32_t> positions(tokens);
+  for (int64_t t = 0; t < tokens; ++t) positions[t] = static_cast<int32_t>((t * 7) % (tokens + 3));
+  return positions;
+}
+
 void rope_row(Bench& b, int64_t tokens, RopeArguments arguments) {
   const View x = b.activation(tokens, arguments.num_heads * arguments.head_dim);
   const View table = b.wide_input(tokens + 3, arguments.rotary_dim);
-  std::vector<int32_t> positions(tokens);
-  for (int64_t t = 0; t < tokens; ++t) positions[t] = static_cast<int32_t>((t * 7) % (tokens + 3));
-  const View position_view = b.integers(positions);
+  const View position_view = b.integers(mixed_positions(tokens));
   const View y = b.output(x.rows, x.cols);
   b.k.rope(y, x, position_view, table, arguments);
   b.k.rope_backward(b.gradient(x), b.seed(y), position_view, table, arguments);
+}
+
+// Heads sorted into two outputs, whose gradients together make that of x.
+void rope_parted_row(Bench& b, int64_t tokens, RopeArguments first, RopeArguments second) {
+  const View x = b.activation(tokens, first.num_heads * first.head_dim);
+  const View table = b.wide_input(tokens + 3, first.rotary_dim);
+  const View positions = b.integers(mixed_positions(tokens));
+  const Gradient dx = b.gradient(x);
+  for (const RopeArguments& part : {first, second}) {
+    const View y = b.output(tokens, part.num_picked() * part.head_dim);
+    b.k.rope(y, x, positions, table, part);
+    b.k.rope_backward(dx, b.seed(y), positions, table, part);
+  }
 }
 
 std::vector<int32_t> training_spans(const std::vector<int64_t>& documents) {
@@ -291,7 +309,9 @@ void attention_row(Bench& b, const std::vector<int64_t>& documents, AttentionArg
   const View y = b.output(tokens, a.num_heads * a.value_dim);
   const View lse = b.wide_output(tokens, a.num_heads);
   const Workspace workspace = b.workspace(b.k.attention_workspace(b.compute, tokens, tokens, a));
-  b.k.attention(y, lse, q, k, v, span_view, a, workspace);
+  const View peaks = b.wide_output(tokens, a.num_heads);
+  b.k.attention(y, lse, peaks, q, k, v, span_view, a, workspace);
+  b.k.column_max(b.wide_output(1, a.num_heads), peaks);
   b.k.attention_backward(b.gradient(q), b.gradient(k), b.gradient(v), b.seed(y), y, lse, q, k, v,
                          span_view, a, workspace);
 }
@@ -309,7 +329,7 @@ void cached_attention_row(Bench& b, int64_t capacity, const std::vector<int32_t>
   b.k.store_rows(k, fresh, b.integers(slots));
   const View y = b.output(tokens, a.num_heads * a.value_dim);
   const View lse = b.wide_output(tokens, a.num_heads);
-  b.k.attention(y, lse, q, k, v, b.integers(spans, 2), a,
+  b.k.attention(y, lse, {}, q, k, v, b.integers(spans, 2), a,
                 b.workspace(b.k.attention_workspace(b.compute, tokens, capacity, a)));
 }
 
@@ -318,6 +338,41 @@ void gated_row(Bench& b, int64_t tokens, int64_t width) {
   const View y = b.output(tokens, width);
   b.k.gated(y, gate, up, Activation::kSilu);
   b.k.gated_backward(b.gradient(gate), b.gradient(up), b.seed(y), gate, up, Activation::kSilu);
+}
+
+void poly_norm_row(Bench& b, int64_t tokens, int64_t width) {
+  const View gate = b.activation(tokens, width, 3), up = b.activation(tokens, width);
+  const Bench::Parameter w = b.parameter(Use::kVector, 1, 3);
+  const Bench::Parameter bias = b.parameter(Use::kVector, 1, 1);
+  const View y = b.output(tokens, width), rstd = b.wide_output(tokens, 3);
+  b.k.poly_norm_gated(y, rstd, gate, up, w.prepared, bias.prepared, 1e-6);
+  b.k.poly_norm_gated_backward(b.gradient(gate), b.gradient(up), b.gradient(w.master),
+                               b.gradient(bias.master), b.seed(y), rstd, gate, up, w.prepared,
+                               bias.prepared, b.workspace(b.k.poly_norm_gated_workspace(tokens)));
+}
+
+void differential_lambda_row(Bench& b, int64_t width) {
+  std::vector<Bench::Parameter> p;
+  for (int i = 0; i < 4; ++i) p.push_back(b.parameter(Use::kVector, 1, width, 0.5));
+  const LambdaVectors vectors{p[0].prepared, p[1].prepared, p[2].prepared, p[3].prepared};
+  const View lambda = b.wide_output(1, 1);
+  b.k.differential_lambda(lambda, vectors, 0.355509);
+  const View dlambda = b.seed(lambda);
+  const Gradient q1 = b.gradient(p[0].master), k1 = b.gradient(p[1].master);
+  const Gradient q2 = b.gradient(p[2].master), k2 = b.gradient(p[3].master);
+  b.k.differential_lambda_backward({q1, k1, q2, k2}, dlambda, vectors);
+}
+
+void subtract_shared_row(Bench& b, int64_t tokens, int64_t shared_heads, int64_t group,
+                         int64_t head_dim) {
+  const View x = b.activation(tokens, shared_heads * group * head_dim);
+  const View shared = b.activation(tokens, shared_heads * head_dim);
+  const View factor = b.wide_input(1, 1);
+  const View y = b.output(tokens, x.cols);
+  b.k.subtract_shared(y, x, shared, factor, head_dim);
+  b.k.subtract_shared_backward(b.gradient(x), b.gradient(shared), b.gradient(factor), b.seed(y),
+                               shared, factor, head_dim,
+                               b.workspace(b.k.subtract_shared_workspace(tokens)));
 }
 
 void loss_row(Bench& b, int64_t tokens, int64_t width, int64_t vocabulary) {
@@ -350,10 +405,22 @@ void update_row(Bench& b, int64_t rows, int64_t cols) {
   a.inverse_correction1 = 5.2f;
   b.k.adamw(parameter, gradient, m, v, a);
   b.k.add(m, m, v);  // in place
+  b.k.scale(v, v, 0.3f);
   const View norm = b.wide_output(1, 1);
   const double squares = b.k.sum_squares(parameter);
   const float squares32 = static_cast<float>(squares);
   if (norm.dtype == DType::kF32) b.k.upload(norm.data, &squares32, 4);
+}
+
+void muon_row(Bench& b, int64_t rows, int64_t cols) {
+  const View parameter = b.wide_output(rows, cols), m = b.wide_output(rows, cols);
+  const View gradient = b.wide_input(rows, cols), other = b.wide_input(rows, cols);
+  b.k.zero(m);
+  b.k.add(parameter, gradient, other);
+  const Workspace workspace = b.workspace(b.k.muon_workspace(rows, cols));
+  const MuonArguments a{0.7f, 0.95f, 0.02f, 0.999f};
+  b.k.muon(parameter, gradient, m, a, workspace);
+  b.k.muon(parameter, other, m, a, workspace);
 }
 
 const std::vector<Row>& table() {
@@ -383,6 +450,11 @@ const std::vector<Row>& table() {
        [](Bench& b) {
          rope_row(b, 6, {2, 20, 12});
        }},
+      {"norm of heads, scaled", [](Bench& b) { norm_row(b, 70, 36, 3, false, 0.355509); }},
+      {"rope of parts",
+       [](Bench& b) {
+         rope_parted_row(b, 7, {10, 8, 8, 5, 0, 4}, {10, 8, 8, 5, 4, 1});
+       }},
       {"attention", [](Bench& b) { attention_row(b, {13}, heads(2, 2, 8, 8, 0)); }},
       {"attention documents",
        [](Bench& b) {
@@ -397,8 +469,15 @@ const std::vector<Row>& table() {
          cached_attention_row(b, 40, {0, 9, 10, 11, 21, 40, 20, 33}, heads(4, 2, 8, 8, 0));
        }},
       {"gated", [](Bench& b) { gated_row(b, 7, 33); }},
+      {"poly norm", [](Bench& b) { poly_norm_row(b, 7, 33); }},
+      {"poly norm of many tokens", [](Bench& b) { poly_norm_row(b, 131, 5); }},
+      {"differential lambda", [](Bench& b) { differential_lambda_row(b, 21); }},
+      {"subtract shared", [](Bench& b) { subtract_shared_row(b, 7, 2, 3, 12); }},
+      {"subtract one to one", [](Bench& b) { subtract_shared_row(b, 130, 3, 1, 5); }},
       {"loss", [](Bench& b) { loss_row(b, 11, 12, 19); }},
       {"update", [](Bench& b) { update_row(b, 5, 37); }},
+      {"muon wide", [](Bench& b) { muon_row(b, 7, 19); }},
+      {"muon tall", [](Bench& b) { muon_row(b, 33, 12); }},
   };
   return rows;
 }
@@ -429,6 +508,9 @@ const std::vector<Row>& large_table() {
        }},
       {"loss large", [](Bench& b) { loss_row(b, 300, 40, 300); }},
       {"gated large", [](Bench& b) { gated_row(b, 65, 1030); }},
+      {"poly norm large", [](Bench& b) { poly_norm_row(b, 67, 9000); }},
+      {"subtract shared large", [](Bench& b) { subtract_shared_row(b, 140, 3, 4, 160); }},
+      {"muon large", [](Bench& b) { muon_row(b, 100, 230); }},
       {"update large", [](Bench& b) { update_row(b, 130, 141); }},
   };
   return rows;
@@ -499,7 +581,7 @@ TEST_P(EveryRow, BitsAreThoseOfTheReference) {
 std::string row_name(const testing::TestParamInfo<Row>& info) {
   std::string name = info.param.name;
   for (char& c : name)
-    if (c == ' ') c = '_';
+    if (c == ' ' || c == ',') c = '_';
   return name;
 }
 

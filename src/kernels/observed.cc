@@ -57,11 +57,20 @@ const std::vector<std::string_view>& ObservedKernels::operation_names() {
                                                       "store_rows",
                                                       "gated",
                                                       "gated_backward",
+                                                      "poly_norm_gated",
+                                                      "poly_norm_gated_backward",
+                                                      "differential_lambda",
+                                                      "differential_lambda_backward",
+                                                      "subtract_shared",
+                                                      "subtract_shared_backward",
                                                       "linear_cross_entropy",
                                                       "linear_cross_entropy_backward",
                                                       "add",
                                                       "zero",
-                                                      "adamw"};
+                                                      "scale",
+                                                      "column_max",
+                                                      "adamw",
+                                                      "muon"};
   return names;
 }
 
@@ -125,10 +134,10 @@ void ObservedKernels::rope_backward(Gradient dx, View dy, View positions, View t
   observe("rope_backward", 0, [&] { inner_.rope_backward(dx, dy, positions, table, arguments); });
 }
 
-void ObservedKernels::attention(View y, View lse, View q, View k, View v, View spans,
+void ObservedKernels::attention(View y, View lse, View peaks, View q, View k, View v, View spans,
                                 AttentionArguments arguments, Workspace workspace) {
   observe("attention", attention_flops(spans, arguments, 1),
-          [&] { inner_.attention(y, lse, q, k, v, spans, arguments, workspace); });
+          [&] { inner_.attention(y, lse, peaks, q, k, v, spans, arguments, workspace); });
 }
 
 void ObservedKernels::attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y,
@@ -151,6 +160,44 @@ void ObservedKernels::gated_backward(Gradient dgate, Gradient dup, View dy, View
                                      Activation activation) {
   observe("gated_backward", 0,
           [&] { inner_.gated_backward(dgate, dup, dy, gate, up, activation); });
+}
+
+void ObservedKernels::poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
+                                      double epsilon) {
+  observe("poly_norm_gated", 0,
+          [&] { inner_.poly_norm_gated(y, rstd, gate, up, w, b, epsilon); });
+}
+
+void ObservedKernels::poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw,
+                                               Gradient db, View dy, View rstd, View gate, View up,
+                                               View w, View b, Workspace workspace) {
+  observe("poly_norm_gated_backward", 0, [&] {
+    inner_.poly_norm_gated_backward(dgate, dup, dw, db, dy, rstd, gate, up, w, b, workspace);
+  });
+}
+
+void ObservedKernels::differential_lambda(View lambda, LambdaVectors vectors, double initial) {
+  observe("differential_lambda", 0,
+          [&] { inner_.differential_lambda(lambda, vectors, initial); });
+}
+
+void ObservedKernels::differential_lambda_backward(LambdaGradients gradients, View dlambda,
+                                                   LambdaVectors vectors) {
+  observe("differential_lambda_backward", 0,
+          [&] { inner_.differential_lambda_backward(gradients, dlambda, vectors); });
+}
+
+void ObservedKernels::subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) {
+  observe("subtract_shared", 0,
+          [&] { inner_.subtract_shared(y, x, shared, factor, head_dim); });
+}
+
+void ObservedKernels::subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor,
+                                               View dy, View shared, View factor, int64_t head_dim,
+                                               Workspace workspace) {
+  observe("subtract_shared_backward", 0, [&] {
+    inner_.subtract_shared_backward(dx, dshared, dfactor, dy, shared, factor, head_dim, workspace);
+  });
 }
 
 void ObservedKernels::linear_cross_entropy(View loss, View x, View w, View targets,
@@ -176,9 +223,26 @@ void ObservedKernels::zero(View y) {
   observe("zero", 0, [&] { inner_.zero(y); });
 }
 
+void ObservedKernels::scale(View y, View x, float factor) {
+  observe("scale", 0, [&] { inner_.scale(y, x, factor); });
+}
+
+void ObservedKernels::column_max(View y, View x) {
+  observe("column_max", 0, [&] { inner_.column_max(y, x); });
+}
+
 void ObservedKernels::adamw(View parameter, View gradient, View m, View v,
                             AdamWArguments arguments) {
   observe("adamw", 0, [&] { inner_.adamw(parameter, gradient, m, v, arguments); });
+}
+
+void ObservedKernels::muon(View parameter, View gradient, View m, MuonArguments arguments,
+                           Workspace workspace) {
+  // Five times the two symmetric products and the one that applies them.
+  const auto l = static_cast<double>(std::max(parameter.rows, parameter.cols));
+  const auto s = static_cast<double>(std::min(parameter.rows, parameter.cols));
+  observe("muon", 5 * 2 * (2 * l * s * s + s * s * s),
+          [&] { inner_.muon(parameter, gradient, m, arguments, workspace); });
 }
 
 }  // namespace naite::kernels

@@ -52,6 +52,12 @@ class ObservedKernels final : public Kernels {
                               AttentionArguments arguments) const override {
     return inner_.attention_workspace(compute, tokens, keys, arguments);
   }
+  int64_t poly_norm_gated_workspace(int64_t tokens) const override {
+    return inner_.poly_norm_gated_workspace(tokens);
+  }
+  int64_t subtract_shared_workspace(int64_t tokens) const override {
+    return inner_.subtract_shared_workspace(tokens);
+  }
   int64_t linear_cross_entropy_workspace(DType compute, int64_t tokens, int64_t in,
                                          int64_t vocabulary, bool backward) const override {
     return inner_.linear_cross_entropy_workspace(compute, tokens, in, vocabulary, backward);
@@ -73,8 +79,8 @@ class ObservedKernels final : public Kernels {
   void rope(View y, View x, View positions, View table, RopeArguments arguments) override;
   void rope_backward(Gradient dx, View dy, View positions, View table,
                      RopeArguments arguments) override;
-  void attention(View y, View lse, View q, View k, View v, View spans, AttentionArguments arguments,
-                 Workspace workspace) override;
+  void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
+                 AttentionArguments arguments, Workspace workspace) override;
   void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
                           View k, View v, View spans, AttentionArguments arguments,
                           Workspace workspace) override;
@@ -82,12 +88,31 @@ class ObservedKernels final : public Kernels {
   void gated(View y, View gate, View up, Activation activation) override;
   void gated_backward(Gradient dgate, Gradient dup, View dy, View gate, View up,
                       Activation activation) override;
+  void poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
+                       double epsilon) override;
+  void poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw, Gradient db, View dy,
+                                View rstd, View gate, View up, View w, View b,
+                                Workspace workspace) override;
+  void differential_lambda(View lambda, LambdaVectors vectors, double initial) override;
+  void differential_lambda_backward(LambdaGradients gradients, View dlambda,
+                                    LambdaVectors vectors) override;
+  void subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) override;
+  void subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor, View dy,
+                                View shared, View factor, int64_t head_dim,
+                                Workspace workspace) override;
   void linear_cross_entropy(View loss, View x, View w, View targets, Workspace workspace) override;
   void linear_cross_entropy_backward(View loss, Gradient dx, Gradient dw, View x, View w,
                                      View targets, View scale, Workspace workspace) override;
   void add(View y, View a, View b) override;
   void zero(View y) override;
+  void scale(View y, View x, float factor) override;
+  void column_max(View y, View x) override;
   void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
+  int64_t muon_workspace(int64_t rows, int64_t cols) const override {
+    return inner_.muon_workspace(rows, cols);
+  }
+  void muon(View parameter, View gradient, View m, MuonArguments arguments,
+            Workspace workspace) override;
 
  private:
   template <class Operation>

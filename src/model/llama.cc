@@ -63,7 +63,7 @@ class Llama final : public Model {
   }
   std::vector<float> growing_queries(int64_t num_positions) const;
   Tensor self_attention(Tape& tape, const Inputs& in, const Positions& positions, Tensor n,
-                        const std::string& layer) const;
+                        const std::string& layer, std::vector<HeadPeaks>& peaks) const;
   Tensor mlp(Tape& tape, Tensor n, const std::string& layer) const;
   Tensor matrix(Tape& tape, const std::string& name, int64_t rows, int64_t cols,
                 bool to_residual = false) const;
@@ -85,6 +85,7 @@ Outputs Llama::forward(Tape& tape, const Inputs& in) const {
 
   Tensor x = tape::embedding(in.ids, table);  // [T, D], the residual stream
   Tensor delta = {};                          // [T, D], what the last block adds to it
+  std::vector<HeadPeaks> peaks;
   auto add_and_norm = [&](const std::string& name) {
     const Tensor weight = norm_weight(tape, name, c_.hidden_size);
     if (delta.tape == nullptr) return tape::rms_norm(x, weight, c_.rms_norm_eps);
@@ -96,15 +97,18 @@ Outputs Llama::forward(Tape& tape, const Inputs& in) const {
     tape.begin_segment();
     const std::string layer = fmt::format("model.layers.{}", i);
     Tensor n = add_and_norm(layer + ".input_layernorm.weight");
-    delta = self_attention(tape, in, positions_of(i, rotary, growing), n, layer + ".self_attn");
+    delta =
+        self_attention(tape, in, positions_of(i, rotary, growing), n, layer + ".self_attn", peaks);
     n = add_and_norm(layer + ".post_attention_layernorm.weight");
     delta = mlp(tape, n, layer + ".mlp");
   }
   tape.begin_segment();
   const Tensor hidden = add_and_norm("model.norm.weight");
-  if (c_.tie_word_embeddings) return {hidden, table};
-  return {hidden, tape.parameter({"lm_head.weight", c_.vocab_size, c_.hidden_size, Role::kHead,
-                                  c_.initializer_range})};
+  if (c_.tie_word_embeddings) return {hidden, table, peaks};
+  return {hidden,
+          tape.parameter({"lm_head.weight", c_.vocab_size, c_.hidden_size, Role::kHead,
+                          c_.initializer_range}),
+          peaks};
 }
 
 Llama::Positions Llama::positions_of(int64_t layer, Tensor rotary, Tensor growing) const {
@@ -126,7 +130,7 @@ std::vector<float> Llama::growing_queries(int64_t num_positions) const {
 }
 
 Tensor Llama::self_attention(Tape& tape, const Inputs& in, const Positions& positions, Tensor n,
-                             const std::string& layer) const {
+                             const std::string& layer, std::vector<HeadPeaks>& peaks) const {
   const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads, width = c_.head_dim;
   const bool biased = c_.variant.query_key_value_bias || c_.attention_bias;
   const auto projection = [&](const std::string& name, int64_t rows) -> tape::Weight {
@@ -146,8 +150,20 @@ Tensor Llama::self_attention(Tape& tape, const Inputs& in, const Positions& posi
       in.remember(tape, layer + ".k", turned(qkv[1], ".k_norm.weight", positions.keys, K));
   const Tensor v = in.remember(tape, layer + ".v", qkv[2]);
   const double scale = 1.0 / std::sqrt(static_cast<double>(width));
-  const Tensor y =
-      tape::attention(q, k, v, in.spans, {H, K, width, width, scale, positions.window});
+  const kernels::AttentionArguments arguments{H, K, width, width, scale, positions.window};
+  Tensor y;  // [T, H width]
+  if (in.wants_peaks && !biased && !c_.variant.query_key_norm) {
+    const tape::Attended out = tape::attention_with_peaks(q, k, v, in.spans, arguments);
+    HeadPeaks of{out.peaks, layer + ".q_proj.weight", layer + ".k_proj.weight", {}, {}, width};
+    for (int64_t h = 0; h < H; ++h) {
+      of.query_heads.push_back(h);
+      of.key_heads.push_back(h / (H / K));
+    }
+    peaks.push_back(std::move(of));
+    y = out.y;
+  } else {
+    y = tape::attention(q, k, v, in.spans, arguments);
+  }
   return tape::linear(y,
                       {{matrix(tape, layer + ".o_proj.weight", c_.hidden_size, H * width, true),
                         bias(tape, layer + ".o_proj.bias", c_.hidden_size, c_.attention_bias)}})[0];

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/llama.h"
+#include "model/motif.h"
 
 namespace naite::model {
 
@@ -20,7 +21,7 @@ struct Architecture {
 const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> list = {
       {"llama", make_llama}, {"mistral", make_mistral}, {"qwen2", make_qwen2},
-      {"qwen3", make_qwen3}, {"tri", make_tri},
+      {"qwen3", make_qwen3}, {"motif", make_motif},     {"tri", make_tri},
   };
   return list;
 }
@@ -39,7 +40,11 @@ const std::vector<std::string>& model_types() {
 Result<std::unique_ptr<Model>> make_model(const nlohmann::json& config, std::string where,
                                           bool strict) {
   Table table(config, std::move(where));
-  const std::string type = table.choice("model_type", std::nullopt, model_types());
+  // Motif's own config.json writes its name with a capital.
+  const nlohmann::json* spelled = table.raw("model_type");
+  const std::string type = spelled != nullptr && *spelled == "Motif"
+                               ? "motif"
+                               : table.choice("model_type", std::nullopt, model_types());
   for (const Architecture& architecture : architectures()) {
     if (architecture.model_type != type) continue;
     Result<std::unique_ptr<Model>> model = architecture.make(table);
@@ -57,12 +62,15 @@ Tensor Inputs::remember(Tape& tape, const std::string& name, Tensor x) const {
 namespace {
 
 // Records the model once, on a tape of one token, to learn its parameters.
-std::unique_ptr<Tape> record_shapes(const Model& model, const kernels::Kernels& kernels) {
+std::unique_ptr<Tape> record_shapes(const Model& model, const kernels::Kernels& kernels,
+                                    Outputs* outputs = nullptr) {
   auto tape = std::make_unique<Tape>(kernels, kernels::DType::kF32, true);
-  const Inputs inputs{tape->data("ids", kernels::DType::kI32, 1, 1),
-                      tape->data("positions", kernels::DType::kI32, 1, 1),
-                      tape->data("spans", kernels::DType::kI32, 1, 2), 1};
-  model.forward(*tape, inputs);
+  Inputs inputs{tape->data("ids", kernels::DType::kI32, 1, 1),
+                tape->data("positions", kernels::DType::kI32, 1, 1),
+                tape->data("spans", kernels::DType::kI32, 1, 2), 1};
+  inputs.wants_peaks = outputs != nullptr;
+  Outputs recorded = model.forward(*tape, inputs);
+  if (outputs != nullptr) *outputs = std::move(recorded);
   return tape;
 }
 
@@ -77,6 +85,13 @@ int64_t count_parameters(const Model& model) {
   int64_t count = 0;
   for (const tape::ParameterSpec& spec : parameters_of(model)) count += spec.size();
   return count;
+}
+
+bool gives_peaks(const Model& model) {
+  const std::unique_ptr<kernels::Kernels> kernels = kernels::make_reference(kernels::DType::kF32);
+  Outputs outputs;
+  const std::unique_ptr<Tape> tape = record_shapes(model, *kernels, &outputs);
+  return !outputs.peaks.empty();
 }
 
 double training_flops_per_token(const Model& model, int64_t sequence_length) {

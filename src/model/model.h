@@ -26,14 +26,26 @@ struct Inputs {
   // With a key/value cache: where each token's keys and values go, and the rows of every state.
   Tensor slots = {};
   int64_t cache_rows = 0;
+  bool wants_peaks = false;  // see Outputs
 
   // x itself, or with a cache the state `name` after x has been written to it.
   Tensor remember(Tape& tape, const std::string& name, Tensor x) const;
 };
 
+// What one attention's scores came to.
+struct HeadPeaks {
+  Tensor values;                                // [1, heads], scores times scale log2 e
+  std::string queries, keys;                    // the weights of the projections
+  std::vector<int64_t> query_heads, key_heads;  // by head of the attention, in those weights
+  int64_t head_dim = 0;                         // rows of a head there
+};
+
 // The last hidden states [T, D], normed, and the parameter that projects them to the vocabulary.
 struct Outputs {
   Tensor hidden, head;
+  // If asked for: the largest score of every head, and the rows of the projections that make it,
+  // for clipping. Empty if queries or keys are more than a projection that turns.
+  std::vector<HeadPeaks> peaks = {};
 };
 
 class Model {
@@ -62,6 +74,7 @@ const std::vector<std::string>& model_types();
 // The parameters of a model in recording order; allocates no tensor memory.
 std::vector<tape::ParameterSpec> parameters_of(const Model& model);
 int64_t count_parameters(const Model& model);
+bool gives_peaks(const Model& model);
 
 // Floating-point operations of forward and backward per token at a sequence length: 6 per parameter
 // that takes part in a product, plus causal attention (half the keys on average).

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "model/motif.h"
 #include "model/rotary.h"
 
 namespace naite::model {
@@ -25,8 +26,26 @@ json small_llama(bool tied) {
           {"initializer_range", 0.5}};
 }
 
+// Plain differential attention, and groups: 3:1 where the noise heads share their key, 4:1, and
+// values of SiLU with stretched rotations.
+json small_motif(const std::string& form) {
+  json config = small_llama(form == "motif_silu");
+  config.update({{"model_type", "motif"}, {"num_key_value_heads", 4}});
+  if (form == "motif_3to1")
+    config.update(
+        {{"num_attention_heads", 8}, {"num_noise_heads", 2}, {"num_key_value_heads", 2}});
+  if (form == "motif_4to1") config.update({{"num_attention_heads", 10}, {"num_noise_heads", 2}});
+  if (form == "motif_silu")
+    config.update(
+        {{"hidden_act", "silu"},
+         {"rope_scaling",
+          {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}}}});
+  return config;
+}
+
 // Every form of the family: ties, windows, biases, norms of queries and keys, stretched rotations.
 json small_model(const std::string& form) {
+  if (form.starts_with("motif")) return small_motif(form);
   json config = small_llama(form == "llama_tied");
   if (form == "mistral") config.update({{"model_type", "mistral"}, {"sliding_window", 3}});
   if (form == "llama_biased")
@@ -147,9 +166,10 @@ struct Trainer {
 };
 
 class Family : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Llama, Family,
+INSTANTIATE_TEST_SUITE_P(Models, Family,
                          testing::Values("llama", "llama_tied", "llama_biased", "mistral", "qwen2",
-                                         "qwen3", "tri"),
+                                         "qwen3", "motif", "motif_3to1", "motif_4to1",
+                                         "motif_silu", "tri"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(Family, GradientsAreDerivativesUnderThePlan) {
@@ -231,13 +251,79 @@ TEST(Config, BadModelsAreOneClearLine) {
             "is 3");
   EXPECT_EQ(
       message("model_type", "lama"),
-      "r.toml: [model] `model_type` must be one of llama, mistral, qwen2, qwen3, tri, is \"lama\"");
+      "r.toml: [model] `model_type` must be one of llama, mistral, qwen2, qwen3, motif, tri, is "
+      "\"lama\"");
   EXPECT_EQ(message("hiden_size", 3),
             "r.toml: [model] does not know the key `hiden_size`; did you mean `hidden_size`?");
   EXPECT_EQ(message("head_dim", 3),
             "r.toml: [model] `head_dim` must be even, for rotary pairs, is 3");
   EXPECT_EQ(message("hidden_size", "x"),
             "r.toml: [model] `hidden_size` must be an integer from 1 to 131072, is \"x\"");
+}
+
+TEST(Motif, LambdaStartsAsInThePublishedModels) {
+  const double expected[] = {-0.009915, 0.2, 0.355509, 0.470713, 0.556058};
+  for (int64_t layer = 0; layer < 5; ++layer)
+    EXPECT_NEAR(motif_lambda_initial(layer), expected[layer], 5e-7);
+  EXPECT_NEAR(motif_lambda_initial(39), 0.799993, 5e-7);
+}
+
+TEST(Motif, HeadsThatFormNoGroupsAreOneClearLine) {
+  const auto message = [](const json& changes) {
+    json config = small_motif("motif_4to1");
+    config.update(changes);
+    Result<std::unique_ptr<Model>> model = make_model(config, "m/config.json:", false);
+    return model.ok() ? std::string("accepted") : model.error().message;
+  };
+  EXPECT_EQ(message({{"num_noise_heads", 3}}),
+            "m/config.json: `num_noise_heads` must be a divisor of num_attention_heads = 10 below "
+            "it, so that every noise head serves as many signal heads, is 3");
+  EXPECT_EQ(message({{"num_attention_heads", 5}, {"num_noise_heads", nullptr}}),
+            "m/config.json: `num_attention_heads` must be even, or num_noise_heads must say how "
+            "many are noise, is 5");
+  EXPECT_EQ(message({{"num_key_value_heads", 3}}),
+            "m/config.json: `num_key_value_heads` must be even: a key for signal and one for noise "
+            "each, is 3");
+  EXPECT_EQ(message({{"num_key_value_heads", 8}}),
+            "m/config.json: `num_key_value_heads` must be twice a divisor of num_noise_heads = 2, "
+            "is 8");
+  EXPECT_EQ(message({{"k_ratio", 2}}),
+            "m/config.json: `k_ratio` must be an integer from 1 to 1, is 2");
+  EXPECT_EQ(message({{"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2.0}}}}),
+            "m/config.json: [rope_scaling] `rope_type` must be one of default, linear, llama3, "
+            "yarn, is \"dynamic\"");
+}
+
+json published_motif(const std::string& size) {
+  json config = {{"model_type", "Motif"},        {"vocab_size", 219520},
+                 {"head_dim", 128},              {"num_noise_heads", 8},
+                 {"num_key_value_heads", 16},    {"hidden_act", "poly_norm"},
+                 {"hidden_size", 2048},          {"intermediate_size", 8192},
+                 {"num_hidden_layers", 32},      {"num_attention_heads", 16},
+                 {"tie_word_embeddings", true}};
+  if (size == "12.7B")
+    config.update({{"hidden_size", 4096},
+                   {"intermediate_size", 16384},
+                   {"num_hidden_layers", 40},
+                   {"num_attention_heads", 40},
+                   {"tie_word_embeddings", false},
+                   {"rope_scaling",
+                    {{"factor", 2.0},
+                     {"original_max_position_embeddings", 65536},
+                     {"rope_type", "yarn"}}}});
+  return config;
+}
+
+// Totals and numbers of tensors of the published files.
+TEST(Motif, PublishedModelsHaveTheirParameters) {
+  const auto expect = [](const char* size, int64_t parameters, size_t tensors) {
+    Result<std::unique_ptr<Model>> model = make_model(published_motif(size), "config.json", false);
+    ASSERT_TRUE(model.ok()) << model.error().message;
+    EXPECT_EQ(count_parameters(**model), parameters);
+    EXPECT_EQ(parameters_of(**model).size(), tensors);
+  };
+  expect("12.7B", 12'703'860'896, 643);
+  expect("2.6B", 2'597'218'432, 514);
 }
 
 TEST_P(Family, ConfigsReadBackAsTheyAreWritten) {

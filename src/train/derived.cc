@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/derived.h"
 
+#include <algorithm>
+
 #include "ledger/canonical_json.h"
 
 namespace naite::train {
@@ -59,6 +61,34 @@ formats::CheckpointContent content_of(const Recipe& recipe, const model::Model& 
       recipe.train.precision == "bf16" ? formats::StoredType::kBf16 : formats::StoredType::kF32;
   content.tokenizer_directory = run_directory;
   return content;
+}
+
+bool is_averaged(const Recipe& recipe, int64_t step) {
+  const std::vector<int64_t> steps = recipe.averaging_steps();
+  return std::find(steps.begin(), steps.end(), step) != steps.end();
+}
+
+Status average_checkpoints(const Recipe& recipe, int64_t step, const RunDirectory& run,
+                           formats::TrainingState& state) {
+  const std::vector<int64_t> steps = recipe.averaging_steps();
+  const auto here = std::find(steps.begin(), steps.end(), step);
+  NAITE_CHECK(here != steps.end(), "step {} is no averaging step", step);
+  const int64_t before = std::min<int64_t>(recipe.averaging.last - 1, here - steps.begin());
+  if (before == 0) return {};
+  std::vector<float> sum(state.masters.size(), 0.0f), masters;
+  const auto add = [&](const std::vector<float>& values) {
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] = sum[i] + values[i];
+  };
+  for (auto earlier = here - before; earlier != here; ++earlier) {
+    NAITE_TRY(
+        formats::read_masters(run.checkpoint(recipe.stage, *earlier, recipe.tokens_at(*earlier)),
+                              state.specs, masters));
+    add(masters);
+  }
+  add(state.masters);
+  const auto share = static_cast<float>(1.0 / static_cast<double>(before + 1));
+  for (size_t i = 0; i < sum.size(); ++i) state.masters[i] = sum[i] * share;
+  return {};
 }
 
 std::map<std::string, std::string> tensor_digests(Engine& engine, kernels::Kernels& kernels) {

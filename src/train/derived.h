@@ -12,6 +12,7 @@
 #include "train/engine.h"
 #include "train/history.h"
 #include "train/recipe.h"
+#include "train/run_directory.h"
 
 namespace naite::train {
 
@@ -28,6 +29,12 @@ nlohmann::json cursor_of(const Curriculum& curriculum, int64_t step);
 formats::CheckpointContent content_of(const Recipe& recipe, const model::Model& model,
                                       const data::Tokenizer& tokenizer,
                                       const std::filesystem::path& run_directory);
+
+// Checkpoint averaging (AveragingOptions): whether the parameters after `step` are a mean, and
+// their replacement in `state` by it. Reads the checkpoints of the averaging steps before.
+bool is_averaged(const Recipe& recipe, int64_t step);
+Status average_checkpoints(const Recipe& recipe, int64_t step, const RunDirectory& run,
+                           formats::TrainingState& state);
 
 // SHA-256 of each parameter's fp32 values.
 std::map<std::string, std::string> tensor_digests(Engine& engine, kernels::Kernels& kernels);

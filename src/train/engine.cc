@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "kernels/numerics.h"
@@ -73,32 +74,38 @@ Digest HostBatch::digest() const {
 }
 
 MicroBatchTape::MicroBatchTape(const model::Model& model, const kernels::Kernels& kernels,
-                               DType compute, int64_t tokens, int64_t positions, bool gradients)
+                               DType compute, int64_t tokens, int64_t positions, bool gradients,
+                               bool peaks)
     : tape(kernels, compute, gradients),
       inputs{tape.data("ids", DType::kI32, tokens, 1),
              tape.data("positions", DType::kI32, tokens, 1),
              tape.data("spans", DType::kI32, tokens, 2), positions},
       targets(tape.data("targets", DType::kI32, tokens, 1)),
       scale(tape.data("scale", tape.wide(), 1, 1)) {
-  const model::Outputs out = model.forward(tape, inputs);
+  inputs.wants_peaks = peaks;
+  model::Outputs out = model.forward(tape, inputs);
   loss = tape::linear_cross_entropy(out.hidden, out.head, targets, scale);
   tape.keep(loss);
+  this->peaks = std::move(out.peaks);
+  for (const model::HeadPeaks& of : this->peaks) tape.keep(of.values);
 }
 
 MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
                        const Recipe& recipe, const EngineOptions& options) {
   const MicroBatchTape train(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
-                             recipe.data.sequence_length, true);
+                             recipe.data.sequence_length, true, recipe.optimizer.muon.qk_clip > 0);
   const MicroBatchTape eval(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
                             recipe.data.sequence_length, false);
   const int64_t slab = tape::SlabLayout(train.tape.parameters(), DType::kF32).bytes();
   MemoryPlan plan;
   plan.parameters = slab + prepared_bytes(train.tape, kernels);
   plan.gradients = slab * num_slabs(recipe, options);
-  plan.optimizer = 2 * slab;
+  const Optimizer::Bytes optimizer =
+      Optimizer::bytes(recipe.optimizer, kernels, train.tape.parameters());
+  plan.optimizer = optimizer.total();
   plan.activations = program_bytes(tape::make_plan(train.tape, options.recompute));
   plan.validation = program_bytes(tape::make_plan(eval.tape));
-  plan.checkpoint = 3 * slab;
+  plan.checkpoint = slab + optimizer.state;
   plan.backend = kernels.fixed_bytes();
   return plan;
 }
@@ -109,19 +116,16 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       recipe_(recipe),
       options_(options),
       train_tape_(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
-                  recipe.data.sequence_length, true),
+                  recipe.data.sequence_length, true, recipe.optimizer.muon.qk_clip > 0),
       eval_tape_(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
                  recipe.data.sequence_length, false),
       parameters_(kernels, recipe.compute(), train_tape_.tape.parameters()),
       train_(train_tape_.tape, parameters_, {.recompute = options.recompute}),
       eval_(eval_tape_.tape, parameters_),
+      optimizer_(recipe, kernels, parameters_),
       batch_(recipe) {
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
-  for (const tape::ParameterSpec& spec : parameters_.specs())
-    trained_.push_back(recipe.trains(spec.name));
-  m_ = Slab(kernels, bytes);
-  v_ = Slab(kernels, bytes);
   token_losses_.resize(static_cast<size_t>(recipe.train.micro_batch_tokens));
   micro_batch_losses_.resize(static_cast<size_t>(recipe.num_micro_batches()));
 }
@@ -167,6 +171,12 @@ void Engine::run_micro_batch(int64_t index, const Slab& slab, bool accumulate) {
   double sum = 0;
   for (float loss : token_losses_) sum = sum + static_cast<double>(loss);
   micro_batch_losses_[index] = sum;
+  for (size_t i = 0; i < peaks_.size(); ++i) {
+    std::vector<float> found(peaks_[i].size());
+    train_.read(train_tape_.peaks[i].values, found.data(),
+                static_cast<int64_t>(found.size() * sizeof(float)));
+    for (size_t h = 0; h < found.size(); ++h) peaks_[i][h] = std::max(peaks_[i][h], found[h]);
+  }
 }
 
 Engine::Slab Engine::take_slab() {
@@ -210,7 +220,7 @@ Engine::Slab Engine::sum_ranks() {
 
 double Engine::grad_norm(const Slab& slab) {
   const double squares = kernels::tree_sum<float>(0, parameters_.size(), [&](int64_t p) {
-    if (!trained_[p]) return 0.0f;
+    if (!optimizer_.trains(static_cast<int>(p))) return 0.0f;
     return kernels_.sum_squares(parameters_.layout().view(slab, static_cast<int>(p)));
   });
   return std::sqrt(squares);
@@ -220,6 +230,9 @@ StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
   if (gradient_) free_slabs_.push_back(std::move(gradient_));
   gradient_ = Slab();
   const double targets = fill_and_scale(loader, step);
+  peaks_.clear();
+  for (const model::HeadPeaks& of : train_tape_.peaks)
+    peaks_.emplace_back(of.query_heads.size(), std::numeric_limits<float>::lowest());
   gradient_ = sum_ranks();
   double sum = 0;
   for (double loss : micro_batch_losses_) sum = sum + loss;
@@ -228,28 +241,10 @@ StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
 }
 
 void Engine::update(int64_t step, double grad_norm) {
-  const OptimizerOptions& o = recipe_.optimizer;
-  const double rate = recipe_.learning_rate(step);
   const double limit = recipe_.train.max_grad_norm;
-  kernels::AdamWArguments a;
-  a.gradient_scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
-  a.beta1 = static_cast<float>(o.beta1);
-  a.one_minus_beta1 = static_cast<float>(1 - o.beta1);
-  a.beta2 = static_cast<float>(o.beta2);
-  a.one_minus_beta2 = static_cast<float>(1 - o.beta2);
-  a.inverse_correction1 = static_cast<float>(1 / (1 - integer_power(o.beta1, step + 1)));
-  a.inverse_correction2 = static_cast<float>(1 / (1 - integer_power(o.beta2, step + 1)));
-  a.epsilon = static_cast<float>(o.epsilon);
-  a.learning_rate = static_cast<float>(rate);
-  const tape::SlabLayout& layout = parameters_.layout();
-  for (int p = 0; p < parameters_.size(); ++p) {
-    if (!trained_[p]) continue;
-    // Norm weights and biases are not pulled towards zero.
-    const bool decays = parameters_.specs()[p].role != tape::Role::kVector;
-    a.decay = decays ? static_cast<float>(1 - rate * o.weight_decay) : 1.0f;
-    kernels_.adamw(parameters_.master(p), layout.view(gradient_, p), layout.view(m_, p),
-                   layout.view(v_, p), a);
-  }
+  const float scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
+  optimizer_.update(step, scale, gradient_);
+  for (size_t i = 0; i < peaks_.size(); ++i) optimizer_.clip(train_tape_.peaks[i], peaks_[i]);
   parameters_.prepare_all();
 }
 
@@ -290,41 +285,28 @@ Engine::Validation Engine::validate(const data::Loader& loader, int source) {
   return result;
 }
 
-void Engine::copy_out(const Slab& slab, std::vector<float>& values) const {
-  int64_t total = 0;
-  for (const tape::ParameterSpec& spec : parameters_.specs()) total += spec.size();
-  values.resize(static_cast<size_t>(total));
-  int64_t offset = 0;
-  for (int p = 0; p < parameters_.size(); ++p) {
-    const View view = slab ? parameters_.layout().view(slab, p) : parameters_.master(p);
-    kernels_.download(values.data() + offset, view.data, view.bytes());
-    offset += view.size();
-  }
-}
-
-void Engine::copy_in(const std::vector<float>& values, const Slab& slab) {
-  int64_t offset = 0;
-  for (int p = 0; p < parameters_.size(); ++p) {
-    const View view = slab ? parameters_.layout().view(slab, p) : parameters_.master(p);
-    kernels_.upload(view.data, values.data() + offset, view.bytes());
-    offset += view.size();
-  }
-}
-
 void Engine::save(formats::TrainingState& state) const {
   state.specs = parameters_.specs();
-  state.moments.resize(2);
-  state.moments[0].name = "m";
-  state.moments[1].name = "v";
-  copy_out({}, state.masters);
-  copy_out(m_, state.moments[0].values);
-  copy_out(v_, state.moments[1].values);
+  int64_t total = 0;
+  for (const tape::ParameterSpec& spec : state.specs) total += spec.size();
+  state.masters.resize(static_cast<size_t>(total));
+  int64_t offset = 0;
+  for (int p = 0; p < parameters_.size(); ++p) {
+    const View view = parameters_.master(p);
+    kernels_.download(state.masters.data() + offset, view.data, view.bytes());
+    offset += view.size();
+  }
+  optimizer_.save(state);
 }
 
 void Engine::load(const formats::TrainingState& state) {
-  copy_in(state.masters, {});
-  copy_in(state.moments[0].values, m_);
-  copy_in(state.moments[1].values, v_);
+  int64_t offset = 0;
+  for (int p = 0; p < parameters_.size(); ++p) {
+    const View view = parameters_.master(p);
+    kernels_.upload(view.data, state.masters.data() + offset, view.bytes());
+    offset += view.size();
+  }
+  optimizer_.load(state);
   parameters_.prepare_all();
 }
 
@@ -345,8 +327,9 @@ Status Engine::check_shapes(const formats::TrainingState& state, const std::stri
 
 int64_t Engine::bytes() const {
   const int64_t slab = parameters_.layout().bytes();
-  return slab * (3 + num_slabs(recipe_, options_)) + parameters_.prepared_bytes() + train_.bytes() +
-         eval_.bytes() + kernels_.fixed_bytes();
+  return slab * (1 + num_slabs(recipe_, options_)) + parameters_.prepared_bytes() +
+         Optimizer::bytes(recipe_.optimizer, kernels_, parameters_.specs()).total() +
+         train_.bytes() + eval_.bytes() + kernels_.fixed_bytes();
 }
 
 }  // namespace naite::train

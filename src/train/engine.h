@@ -11,6 +11,7 @@
 #include "formats/checkpoint.h"
 #include "model/model.h"
 #include "tape/tape.h"
+#include "train/optimizer.h"
 #include "train/recipe.h"
 
 namespace naite::train {
@@ -56,10 +57,11 @@ struct StepResult {
 // A model's tape over one micro-batch, with its inputs.
 struct MicroBatchTape {
   MicroBatchTape(const model::Model& model, const kernels::Kernels& kernels, kernels::DType compute,
-                 int64_t tokens, int64_t positions, bool gradients);
+                 int64_t tokens, int64_t positions, bool gradients, bool peaks = false);
   tape::Tape tape;
   model::Inputs inputs;
   tape::Tensor targets, scale, loss;
+  std::vector<model::HeadPeaks> peaks;  // kept, if asked for
 };
 
 MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
@@ -103,8 +105,6 @@ class Engine {
   void run_micro_batch(int64_t index, const Slab& slab, bool accumulate);
   void feed(tape::Program& program, const MicroBatchTape& tape, int64_t index);
   double grad_norm(const Slab& slab);
-  void copy_out(const Slab& slab, std::vector<float>& values) const;
-  void copy_in(const std::vector<float>& values, const Slab& slab);
 
   kernels::Kernels& kernels_;
   const Recipe recipe_;
@@ -112,12 +112,13 @@ class Engine {
   MicroBatchTape train_tape_, eval_tape_;
   tape::Parameters parameters_;
   tape::Program train_, eval_;
-  std::vector<bool> trained_;  // by parameter: what the recipe does not train stays as it is
   std::vector<Slab> free_slabs_;
-  Slab gradient_, m_, v_;
+  Slab gradient_;
+  Optimizer optimizer_;
   HostBatch batch_;
   std::vector<float> token_losses_;
   std::vector<double> micro_batch_losses_;
+  std::vector<std::vector<float>> peaks_;  // of the step so far, like those of the tape
 };
 
 }  // namespace naite::train

@@ -6,19 +6,30 @@ namespace naite::train {
 std::string model_card(const Recipe& recipe, const model::Model& model,
                        const data::Manifest& manifest, const nlohmann::json& record) {
   const auto step = record["step"].get<int64_t>(), total = record["total_steps"].get<int64_t>();
+  std::string origin = "Trained from random weights";
+  if (record.contains("branch") && record["branch"].contains("grown"))
+    origin = fmt::format("Grown from the model with the weights digest {} and trained",
+                         record["branch"].value("weights_digest", std::string("unknown")));
   std::string text = fmt::format(
       "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n# {}\n\n"
-      "Trained from random weights by Naite, with {} parameters.\n"
+      "{} by Naite, with {} parameters.\n"
       "This is the state after step {} of {} ({:.1f}%), {} of {} planned tokens.\n\n",
-      recipe.name, model::count_parameters(model), step, total,
+      recipe.name, origin, model::count_parameters(model), step, total,
       100.0 * static_cast<double>(step) / static_cast<double>(total),
       record["tokens"].get<int64_t>(), record["planned_tokens"].get<int64_t>());
-  text += "## Data\n\n| source | licence | origin | documents | tokens |\n|---|---|---|---|---|\n";
-  for (const data::ManifestSource& source : manifest.sources)
-    text += fmt::format("| {} | {} | {} | {} | {} |\n", source.name,
+  text += fmt::format(
+      "## Data\n\n| source | licence | origin | documents | tokens | read in stage {} | epochs |\n"
+      "|---|---|---|---|---|---|---|\n",
+      recipe.stage);
+  for (size_t i = 0; i < manifest.sources.size(); ++i) {
+    const data::ManifestSource& source = manifest.sources[i];
+    const nlohmann::json& read = record["data"][i];
+    text += fmt::format("| {} | {} | {} | {} | {} | {} | {:.2f} |\n", source.name,
                         source.license.empty() ? "not stated" : source.license,
                         source.origin.empty() ? "not stated" : source.origin,
-                        source.train.documents, source.train.tokens);
+                        source.train.documents, source.train.tokens,
+                        read["stage_tokens"].get<int64_t>(), read["stage_epochs"].get<double>());
+  }
   if (!record["validation"].empty()) {
     text +=
         "\n## Held-out text\n\n| source | loss (nats per token) | bits per byte |\n|---|---|---|\n";

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "ledger/canonical_json.h"
 
@@ -71,9 +72,7 @@ Status read_train(Table table, Recipe& recipe) {
   return table.finish();
 }
 
-Status read_optimizer(Table table, OptimizerOptions& o) {
-  o.name = table.choice("name", "adamw", {"adamw"});
-  o.learning_rate = table.number("learning_rate", std::nullopt, 0, 1e3);
+void read_adamw(Table& table, OptimizerOptions& o) {
   o.weight_decay = table.number("weight_decay", 0.1, 0, 1e3);
   const std::vector<double> betas = table.numbers("betas", {0.9, 0.95});
   const bool valid =
@@ -84,7 +83,43 @@ Status read_optimizer(Table table, OptimizerOptions& o) {
     o.beta2 = betas[1];
   }
   o.epsilon = table.number("epsilon", 1e-8, 1e-30, 1);
+}
+
+Status read_optimizer(Table table, OptimizerOptions& o) {
+  o.name = table.choice("name", "adamw", {"adamw", "muon"});
+  o.learning_rate = table.number("learning_rate", std::nullopt, 0, 1e3);
+  o.other_learning_rate = o.learning_rate;
+  if (o.name == "adamw") {
+    read_adamw(table, o);
+    return table.finish();
+  }
+  Table muon = table.table("muon"), adamw = table.table("adamw");
+  o.muon.weight_decay = muon.number("weight_decay", 0.1, 0, 1e3);
+  o.muon.momentum = muon.number("momentum", 0.95, 0, 1 - 1e-6);
+  o.muon.qk_clip = muon.number("qk_clip", 0.0, 0, 1e6);
+  o.other_learning_rate = adamw.number("learning_rate", o.learning_rate, 0, 1e3);
+  read_adamw(adamw, o);
+  table.adopt(muon.finish());
+  table.adopt(adamw.finish());
   return table.finish();
+}
+
+json optimizer_json(const OptimizerOptions& o) {
+  json adamw = {{"learning_rate", o.other_learning_rate},
+                {"weight_decay", o.weight_decay},
+                {"betas", {o.beta1, o.beta2}},
+                {"epsilon", o.epsilon}};
+  if (o.name == "adamw") {
+    adamw["name"] = o.name;
+    return adamw;
+  }
+  return {{"name", o.name},
+          {"learning_rate", o.learning_rate},
+          {"muon",
+           {{"weight_decay", o.muon.weight_decay},
+            {"momentum", o.muon.momentum},
+            {"qk_clip", o.muon.qk_clip}}},
+          {"adamw", adamw}};
 }
 
 Status read_schedule(Table table, ScheduleOptions& s) {
@@ -92,12 +127,16 @@ Status read_schedule(Table table, ScheduleOptions& s) {
   s.warmup_ratio = table.number("warmup_ratio", 0.02, 0, 1);
   s.decay_ratio = table.number("decay_ratio", 0.2, 0, 1);
   s.min_learning_rate_ratio = table.number("min_learning_rate_ratio", 0.1, 0, 1);
+  if (s.kind == "wsd")
+    s.decay = table.choice("decay", "linear", {"linear", "cosine", "inverse_square_root"});
+  if (s.decay == "inverse_square_root" && s.min_learning_rate_ratio == 0)
+    table.reject("min_learning_rate_ratio", "above 0: an inverse square root never reaches it");
   if (s.kind == "wsd" && s.warmup_ratio + s.decay_ratio > 1)
     table.reject("decay_ratio", "at most 1 - warmup_ratio");
   return table.finish();
 }
 
-// "10%" as 0.1; 0 after telling the table what is wrong.
+// "10%" as 0.1; a default after telling the table what is wrong.
 double read_percentage(Table& table, std::string_view key, const std::string& text) {
   double percent = 0;
   size_t used = 0;
@@ -108,7 +147,15 @@ double read_percentage(Table& table, std::string_view key, const std::string& te
   }
   const bool valid = used > 0 && text.substr(used) == "%" && percent > 0 && percent <= 100;
   if (!valid) table.reject(key, "a percentage such as \"10%\"");
-  return valid ? percent / 100 : 0;
+  return valid ? percent / 100 : 1;
+}
+
+Status read_averaging(Table table, Recipe& recipe) {
+  recipe.averaging.last = table.integer("last", std::nullopt, 2, 1000);
+  recipe.averaging.every = read_percentage(table, "every", table.string("every"));
+  if (recipe.schedule.kind != "wsd")
+    table.adopt(fail("{} is for the decay of [schedule] kind = \"wsd\"", table.where()));
+  return table.finish();
 }
 
 Status read_checkpoint(Table table, CheckpointOptions& c) {
@@ -124,6 +171,11 @@ Status read_sample(Table table, SampleOptions& s) {
   s.max_tokens = table.integer("max_tokens", 64, 1, 1 << 20);
   s.temperature = table.number("temperature", 0.8, 0, 100);
   s.top_p = table.number("top_p", 0.95, 1e-6, 1);
+  return table.finish();
+}
+
+Status read_growth(Table table, Recipe& recipe) {
+  recipe.growth_noise = table.number("noise", recipe.growth_noise, 0, 1);
   return table.finish();
 }
 
@@ -170,10 +222,27 @@ kernels::DType Recipe::compute() const {
 }
 
 std::vector<int64_t> Recipe::checkpoint_steps() const {
-  std::vector<int64_t> steps = steps_every(checkpoint.every, first_step, total_steps());
-  steps.insert(steps.begin(), first_step);
+  const std::vector<int64_t> regular = steps_every(checkpoint.every, first_step, total_steps());
+  const std::vector<int64_t> averaged = averaging_steps();
+  std::vector<int64_t> steps{first_step};
+  std::set_union(regular.begin(), regular.end(), averaged.begin(), averaged.end(),
+                 std::back_inserter(steps));
+  if (steps.back() != end_step()) steps.push_back(end_step());
+  return steps;
+}
+
+std::vector<int64_t> Recipe::averaging_steps() const {
+  if (averaging.last < 2) return {};
+  std::vector<int64_t> steps = steps_every(averaging.every, first_step, total_steps());
+  const int64_t decay_begin = end_step() - decay_steps();
+  std::erase_if(steps, [&](int64_t step) { return step <= decay_begin; });
   steps.push_back(end_step());
   return steps;
+}
+
+int64_t Recipe::decay_steps() const {
+  return static_cast<int64_t>(
+      std::ceil(schedule.decay_ratio * static_cast<double>(total_steps()) - 1e-6));
 }
 
 std::vector<int64_t> Recipe::audit_steps() const {
@@ -187,21 +256,36 @@ std::vector<int64_t> Recipe::audit_steps() const {
 }
 
 double Recipe::learning_rate(int64_t step) const {
+  return scheduled(optimizer.learning_rate, step);
+}
+
+double Recipe::other_learning_rate(int64_t step) const {
+  return scheduled(optimizer.other_learning_rate, step);
+}
+
+double Recipe::scheduled(double peak, int64_t step) const {
   const double total = static_cast<double>(total_steps());
   const double warmup = std::ceil(schedule.warmup_ratio * total - 1e-6);
   const double done = static_cast<double>(step - first_step);
-  const double peak = optimizer.learning_rate, low = schedule.min_learning_rate_ratio;
+  const double low = schedule.min_learning_rate_ratio;
   if (done < warmup) return peak * (done + 1) / warmup;
   if (schedule.kind == "cosine") {
     const double x = (done + 1 - warmup) / (total - warmup);
     return peak * (low + (1 - low) * 0.5 * (1 + exact_cos(kPi * x)));
   }
-  const double decay = std::ceil(schedule.decay_ratio * total - 1e-6);
-  if (schedule.kind == "wsd" && done >= total - decay) {
-    const double x = (done + 1 - (total - decay)) / decay;
-    return peak * (1 - (1 - low) * x);
-  }
+  const auto decay = static_cast<double>(decay_steps());
+  if (schedule.kind == "wsd" && done >= total - decay)
+    return decayed(peak, (done + 1 - (total - decay)) / decay);
   return peak;
+}
+
+// The tail of wsd after the share x of it; at 1 every form has come down to the lowest rate.
+double Recipe::decayed(double peak, double x) const {
+  const double low = schedule.min_learning_rate_ratio;
+  if (schedule.decay == "cosine") return peak * (low + (1 - low) * 0.5 * (1 + exact_cos(kPi * x)));
+  if (schedule.decay == "inverse_square_root")
+    return peak / std::sqrt(1 + (1 / (low * low) - 1) * x);
+  return peak * (1 - (1 - low) * x);
 }
 
 // Every stage walks its sources in an order of its own; the first one's key is the run's seed.
@@ -243,15 +327,13 @@ json Recipe::resolved() const {
                   {"validation_tokens", train.validation_tokens},
                   {"trainable", train.trainable},
                   {"max_loss_ratio", train.max_loss_ratio}};
-  out["optimizer"] = {{"name", optimizer.name},
-                      {"learning_rate", optimizer.learning_rate},
-                      {"weight_decay", optimizer.weight_decay},
-                      {"betas", {optimizer.beta1, optimizer.beta2}},
-                      {"epsilon", optimizer.epsilon}};
+  out["optimizer"] = optimizer_json(optimizer);
   out["schedule"] = {{"kind", schedule.kind},
                      {"warmup_ratio", schedule.warmup_ratio},
                      {"decay_ratio", schedule.decay_ratio},
                      {"min_learning_rate_ratio", schedule.min_learning_rate_ratio}};
+  // Keys that came later are written only where they say something: older digests stay.
+  if (schedule.decay != "linear") out["schedule"]["decay"] = schedule.decay;
   out["checkpoint"] = {{"every", percent_text(checkpoint.every)},
                        {"autosave_seconds", checkpoint.autosave_seconds}};
   if (checkpoint.audit_every > 0)
@@ -260,6 +342,9 @@ json Recipe::resolved() const {
                    {"max_tokens", sample.max_tokens},
                    {"temperature", sample.temperature},
                    {"top_p", sample.top_p}};
+  if (averaging.last > 1)
+    out["averaging"] = {{"last", averaging.last}, {"every", percent_text(averaging.every)}};
+  if (growth_noise != Recipe().growth_noise) out["growth"] = {{"noise", growth_noise}};
   return out;
 }
 
@@ -274,7 +359,8 @@ json Curriculum::resolved() const {
   json out = json::object();
   for (const Recipe& stage : stages) {
     json tables = stage.resolved();
-    for (const char* whole : {"run", "tokenizer", "sample"}) {
+    for (const char* whole : {"run", "tokenizer", "sample", "growth"}) {
+      if (!tables.contains(whole)) continue;
       out[whole] = tables[whole];
       tables.erase(whole);
     }
@@ -360,7 +446,8 @@ Status read_stage(const json& value, const std::string& name, Recipe& recipe) {
   Table root(value, name + ":");
   static const std::vector<std::string> kTables = {"run",      "tokenizer",  "data",
                                                    "model",    "train",      "optimizer",
-                                                   "schedule", "checkpoint", "sample"};
+                                                   "schedule", "checkpoint", "sample",
+                                                   "growth",   "averaging"};
   root.ignore(kTables);
   NAITE_TRY(root.finish());
   for (const std::string& key : kTables)
@@ -381,8 +468,10 @@ Status read_stage(const json& value, const std::string& name, Recipe& recipe) {
   NAITE_TRY(read_train(table("train"), recipe));
   NAITE_TRY(read_optimizer(table("optimizer"), recipe.optimizer));
   NAITE_TRY(read_schedule(table("schedule"), recipe.schedule));
+  if (value.contains("averaging")) NAITE_TRY(read_averaging(table("averaging"), recipe));
   NAITE_TRY(read_checkpoint(table("checkpoint"), recipe.checkpoint));
   NAITE_TRY(read_sample(table("sample"), recipe.sample));
+  NAITE_TRY(read_growth(table("growth"), recipe));
   if (!value.contains("model")) return fail("{} needs the table [model]", name);
   recipe.model = value["model"];
   if (recipe.model.contains("vocab_size"))
@@ -396,6 +485,11 @@ Status read_stage(const json& value, const std::string& name, Recipe& recipe) {
       model->max_position_embeddings() < recipe.data.sequence_length)
     return fail("{}: [model] `max_position_embeddings` = {} is below sequence_length = {}", name,
                 model->max_position_embeddings(), recipe.data.sequence_length);
+  if (recipe.optimizer.muon.qk_clip > 0 && !model::gives_peaks(*model))
+    return fail(
+        "{}: [optimizer.muon] `qk_clip` needs queries and keys that are projections alone; a {} "
+        "has biases or norms in them",
+        name, recipe.model["model_type"].get<std::string>());
   return {};
 }
 
@@ -424,8 +518,8 @@ json all_sources(const json& base, const json& stages) {
 Result<json> merge_stage(const json& base, const json& stage, const json& sources,
                          const std::string& where) {
   if (!stage.is_object()) return fail("{} must be a table", where);
-  static const std::vector<std::string> kTables = {"data",      "model",    "train",
-                                                   "optimizer", "schedule", "checkpoint"};
+  static const std::vector<std::string> kTables = {
+      "data", "model", "train", "optimizer", "schedule", "checkpoint", "averaging"};
   Table table(stage, where);
   table.ignore(kTables);
   table.choice("objective", "pretrain", {"pretrain"});
@@ -463,6 +557,10 @@ Status check_stages(const std::vector<Recipe>& stages, const std::string& name) 
     for (json& source : data["source"]) source.erase("weight");
     return data;
   };
+  for (const Recipe& stage : stages)
+    if (stage.optimizer.name != stages[0].optimizer.name)
+      return fail("{}: stage {} [optimizer] `name` must be that of the first, {}, is {}", name,
+                  stage.stage, stages[0].optimizer.name, stage.optimizer.name);
   for (const Recipe& stage : stages)
     if (const json first = shared(stages[0]), own = shared(stage); first != own)
       return fail("{}: stage {} prepares its text otherwise ({}); that is for [data] alone", name,

@@ -28,17 +28,34 @@ struct TrainOptions {
   double max_loss_ratio = 0;  // a loss this many times its recent median stops the run; 0: never
 };
 
+struct MuonOptions {
+  double weight_decay = 0.1;
+  double momentum = 0.95;
+  double qk_clip = 0;  // the largest score of attention that is let stand; 0: any
+};
+
 struct OptimizerOptions {
   std::string name = "adamw";
   double learning_rate = 0;
+  // AdamW: of every parameter or, with Muon, of embedding, head and vectors ([optimizer.adamw]).
   double weight_decay = 0.1;
   double beta1 = 0.9, beta2 = 0.95;
   double epsilon = 1e-8;
+  double other_learning_rate = 0;  // with Muon: AdamW's
+  MuonOptions muon;
 };
 
 struct ScheduleOptions {
   std::string kind = "wsd";
+  std::string decay = "linear";  // of wsd: linear, cosine, inverse_square_root
   double warmup_ratio = 0.02, decay_ratio = 0.2, min_learning_rate_ratio = 0.1;
+};
+
+// Checkpoint averaging while wsd decays: at every averaging step the mean of the last checkpoints
+// of such steps, the running parameters being the newest, goes on as the parameters.
+struct AveragingOptions {
+  int64_t last = 1;  // how many are averaged; 1: none
+  double every = 0;  // share of the stage's steps
 };
 
 struct CheckpointOptions {
@@ -68,8 +85,10 @@ struct Recipe {
   TrainOptions train;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
+  AveragingOptions averaging;
   CheckpointOptions checkpoint;
   SampleOptions sample;
+  double growth_noise = 0.01;  // of copied weights, over their root mean square; train/grow.h
   std::filesystem::path directory;  // of the recipe file; relative data paths may start there
 
   // Steps and tokens count through all stages; a stage owns [first_step, end_step()).
@@ -85,11 +104,14 @@ struct Recipe {
   int64_t rows_per_step() const { return train.batch_tokens / data.sequence_length; }
   int64_t num_micro_batches() const { return train.batch_tokens / train.micro_batch_tokens; }
   kernels::DType compute() const;
-  // Steps after which a checkpoint is written, ascending; the first and the last one included.
+  // Steps after which a checkpoint is written, ascending; the first and the last one and all
+  // averaging steps included.
   std::vector<int64_t> checkpoint_steps() const;
+  std::vector<int64_t> averaging_steps() const;  // ascending
   // Steps between those after which a state is stored for replays.
   std::vector<int64_t> audit_steps() const;
   double learning_rate(int64_t step) const;  // for the update number `step` of the run, from 0
+  double other_learning_rate(int64_t step) const;  // of embedding, head and vectors
   uint64_t loader_seed() const;
   bool trains(const std::string& tensor) const;  // train.trainable names it
 
@@ -97,6 +119,11 @@ struct Recipe {
   Result<std::unique_ptr<model::Model>> make_model(int64_t vocab_size) const;
   // Every key with its resolved value, in the recipe's own form.
   nlohmann::json resolved() const;
+
+ private:
+  double scheduled(double peak, int64_t step) const;
+  double decayed(double peak, double x) const;
+  int64_t decay_steps() const;  // of wsd
 };
 
 // A run: its stages in order. [[stage]] repeats tables of the recipe, key by key on top of them; a

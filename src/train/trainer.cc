@@ -80,6 +80,7 @@ class Run {
   Status log_states(const std::vector<RunDirectory::State>& states);
   Status log_end();
   Status start_or_resume();
+  Status start();
   Status resume(const fs::path& state, bool of_another_recipe);
   Status branch();
   Status enter_stage(const Recipe& stage);
@@ -88,6 +89,7 @@ class Run {
   Status one_step();
   Status log_step(const StepReport& report);
   Status checkpoint();
+  Status average();
   Status autosave() { return store(Kind::kAutosave, directory_.autosave(step_)); }
   Status store(Kind kind, const fs::path& path);
   Status snapshot();
@@ -189,6 +191,7 @@ Status Run::read_branch(const std::vector<RunDirectory::State>& states) {
     NAITE_ASSIGN(branch_, parse_json(text, directory_.branch().string()));
     return {};
   }
+  if (request_.start != nullptr) branch_ = request_.start->parent;
   if (request_.from.empty() || !states.empty()) return {};
   const std::string name = (request_.from / "state/cursor.json").string();
   NAITE_ASSIGN(const std::string text, read_file(name));
@@ -297,6 +300,9 @@ Status Run::start_or_resume() {
   if (!states.empty() && !request_.from.empty())
     return fail("{} has begun already; --from starts a new --run directory",
                 directory_.path().string());
+  if (!states.empty() && request_.start != nullptr)
+    return fail("{} has begun already; choose another --run directory",
+                directory_.path().string());
   if (!states.empty()) {
     NAITE_TRY(resume(states.back().path, false));
     NAITE_TRY(log_states(states));
@@ -305,16 +311,33 @@ Status Run::start_or_resume() {
   } else if (!request_.from.empty()) {
     NAITE_TRY(branch());
   } else {
-    NAITE_TRY(directory_.rewind_logs(-1));
-    NAITE_TRY(enter_stage(curriculum_.first()));
-    engine_->initialise(static_cast<uint64_t>(recipe_->seed), pool_);
-    if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
-    observer_.note(fmt::format("starting {} from random weights", directory_.path().string()));
-    NAITE_TRY(checkpoint());
+    NAITE_TRY(start());
   }
   started_ = last_save_ = now_seconds();
   started_at_step_ = step_;
   return {};
+}
+
+// From random weights, or from those that another model gave.
+Status Run::start() {
+  NAITE_TRY(directory_.rewind_logs(-1));
+  NAITE_TRY(enter_stage(curriculum_.first()));
+  engine_->initialise(static_cast<uint64_t>(recipe_->seed), pool_);
+  if (request_.start != nullptr) {
+    if (request_.start->vocab_size != model_->vocab_size())
+      return fail(
+          "{}: the tokenizer has {} entries, the parent's {}; [tokenizer] file must name the "
+          "parent's tokenizer.json",
+          recipe_->name, model_->vocab_size(), request_.start->vocab_size);
+    engine_->save(snapshot_);
+    snapshot_.masters = request_.start->masters;
+    engine_->load(snapshot_);
+    NAITE_TRY(write_file(directory_.branch(), branch_.dump(2) + "\n"));
+  }
+  if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
+  observer_.note(fmt::format("starting {} from {} weights", directory_.path().string(),
+                             request_.start == nullptr ? "random" : "grown"));
+  return checkpoint();
 }
 
 // Loads a state. Another recipe's is taken only to branch off.
@@ -458,9 +481,18 @@ json Run::record() const {
   if (step_ > 0) out["loss"] = last_loss_;
   out["validation"] = last_validation_;
   if (!branch_.is_null()) out["branch"] = branch_;
-  for (const data::ManifestSource& source : manifest_.sources)
-    out["data"].push_back(
-        {{"name", source.name}, {"license", source.license}, {"origin", source.origin}});
+  // What this stage really read so far: the schedule of the weights in whole rows.
+  const int64_t steps = step_ - recipe_->first_step;
+  const std::vector<int64_t> tokens = loader_->tokens_by_source(0, steps);
+  const std::vector<double> epochs = loader_->epochs_by_source(steps);
+  for (size_t i = 0; i < manifest_.sources.size(); ++i) {
+    const data::ManifestSource& source = manifest_.sources[i];
+    out["data"].push_back({{"name", source.name},
+                           {"license", source.license},
+                           {"origin", source.origin},
+                           {"stage_tokens", tokens[i]},
+                           {"stage_epochs", epochs[i]}});
+  }
   return out;
 }
 
@@ -474,7 +506,18 @@ Status Run::snapshot() {
   return {};
 }
 
+// At an averaging step the mean goes on as the parameters.
+Status Run::average() {
+  if (!is_averaged(*recipe_, step_)) return {};
+  NAITE_TRY(writer_.wait());
+  engine_->save(snapshot_);
+  NAITE_TRY(average_checkpoints(*recipe_, step_, directory_, snapshot_));
+  engine_->load(snapshot_);
+  return {};
+}
+
 Status Run::checkpoint() {
+  NAITE_TRY(average());
   ValidationReport report;
   report.step = step_;
   report.tokens = recipe_->tokens_at(step_);

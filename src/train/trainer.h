@@ -9,6 +9,7 @@
 
 #include "data/prepare.h"
 #include "train/engine.h"
+#include "train/grow.h"
 #include "train/recipe.h"
 
 namespace naite::train {
@@ -48,6 +49,7 @@ struct TrainRequest {
   std::filesystem::path keys;    // the publisher's directory of keys; empty: none
   std::string beacon_value;      // hexadecimal; for recipes with seed = "beacon"
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
+  const StartWeights* start = nullptr;      // what a new run begins with instead of random weights
 };
 
 enum class Outcome { kFinished, kStopped };

@@ -249,6 +249,10 @@ Status Audit::replay(const Interval& interval) {
     engine_->update(step, result.grad_norm);
   }
   engine_->save(state_);
+  if (train::is_averaged(stage, last)) {
+    NAITE_TRY(train::average_checkpoints(stage, last, run_, state_));
+    engine_->load(state_);
+  }
   state_.cursor = train::cursor_of(curriculum_, last);
   NAITE_ASSIGN(const std::string digest, formats::state_digest(state_, weights_type(stage)));
   if (digest != interval.end->state)

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // naite_logits MODEL: reads lines of token ids from standard input and writes, for every line, the
 // fp32 logits of all its positions to standard output, one row of the vocabulary after another.
+// naite_logits --gradients MODEL IDS OUT.safetensors: the gradient, in fp32, of the mean next-token
+// cross entropy over the first line of the file IDS, under the names of the model's tensors.
 #include <cstdio>
 #include <iostream>
+#include <map>
 #include <sstream>
 
 #include "formats/model_files.h"
+#include "formats/safetensors.h"
 #include "model/model.h"
 #include "tape/tape.h"
 
@@ -25,21 +29,15 @@ Status load(const formats::ModelFiles& files, tape::Parameters& parameters) {
   return {};
 }
 
-// One uncached pass over a document that fills the tape.
-Status run(const model::Model& model, const formats::ModelFiles& files, kernels::Kernels& kernels,
-           const std::vector<int32_t>& ids) {
+// One document that fills a tape.
+model::Inputs inputs_of(tape::Tape& tape, int64_t count) {
+  return {tape.data("ids", DType::kI32, count, 1), tape.data("positions", DType::kI32, count, 1),
+          tape.data("spans", DType::kI32, count, 2), count};
+}
+
+void write_inputs(tape::Program& program, const model::Inputs& in,
+                  const std::vector<int32_t>& ids) {
   const auto count = static_cast<int64_t>(ids.size());
-  tape::Tape tape(kernels, DType::kF32, false);
-  const model::Inputs in{tape.data("ids", DType::kI32, count, 1),
-                         tape.data("positions", DType::kI32, count, 1),
-                         tape.data("spans", DType::kI32, count, 2), count};
-  const model::Outputs out = model.forward(tape, in);
-  const tape::Tensor logits = tape::logits(out.hidden, out.head);
-  tape.keep(logits);
-  tape::Parameters parameters(kernels, DType::kF32, tape.parameters());
-  tape::Program program(tape, parameters);
-  NAITE_TRY(load(files, parameters));
-  parameters.prepare_all();
   std::vector<int32_t> positions, spans;
   for (int32_t t = 0; t < count; ++t) {
     positions.push_back(t);
@@ -48,6 +46,21 @@ Status run(const model::Model& model, const formats::ModelFiles& files, kernels:
   program.write(in.ids, ids.data(), 4 * count);
   program.write(in.positions, positions.data(), 4 * count);
   program.write(in.spans, spans.data(), 8 * count);
+}
+
+Status write_logits(const model::Model& model, const formats::ModelFiles& files,
+                    kernels::Kernels& kernels, const std::vector<int32_t>& ids) {
+  const auto count = static_cast<int64_t>(ids.size());
+  tape::Tape tape(kernels, DType::kF32, false);
+  const model::Inputs in = inputs_of(tape, count);
+  const model::Outputs out = model.forward(tape, in);
+  const tape::Tensor logits = tape::logits(out.hidden, out.head);
+  tape.keep(logits);
+  tape::Parameters parameters(kernels, DType::kF32, tape.parameters());
+  tape::Program program(tape, parameters);
+  NAITE_TRY(load(files, parameters));
+  parameters.prepare_all();
+  write_inputs(program, in, ids);
   program.forward();
   std::vector<float> values(static_cast<size_t>(count * model.vocab_size()));
   const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
@@ -56,22 +69,74 @@ Status run(const model::Model& model, const formats::ModelFiles& files, kernels:
   return {};
 }
 
+Status write_gradients(const model::Model& model, const formats::ModelFiles& files,
+                       kernels::Kernels& kernels, const std::vector<int32_t>& ids,
+                       const char* path) {
+  const auto count = static_cast<int64_t>(ids.size());
+  if (count < 2) return fail("gradients need two ids at least");
+  tape::Tape tape(kernels, DType::kF32, true);
+  const model::Inputs in = inputs_of(tape, count);
+  const tape::Tensor targets = tape.data("targets", DType::kI32, count, 1);
+  const tape::Tensor scale = tape.data("scale", DType::kF32, 1, 1);
+  const model::Outputs out = model.forward(tape, in);
+  tape.keep(tape::linear_cross_entropy(out.hidden, out.head, targets, scale));
+  tape::Parameters parameters(kernels, DType::kF32, tape.parameters());
+  tape::Program program(tape, parameters);
+  NAITE_TRY(load(files, parameters));
+  parameters.prepare_all();
+  write_inputs(program, in, ids);
+  std::vector<int32_t> next(ids.begin() + 1, ids.end());
+  next.push_back(-1);
+  const float share = 1.0f / static_cast<float>(count - 1);
+  program.write(targets, next.data(), 4 * count);
+  program.write(scale, &share, 4);
+  const tape::Block slab(kernels, parameters.layout().bytes());
+  program.forward();
+  program.backward(slab, false);
+  std::vector<formats::TensorSpec> specs;
+  std::map<std::string, kernels::View> views;
+  for (int p = 0; p < parameters.size(); ++p) {
+    const tape::ParameterSpec& spec = parameters.specs()[p];
+    const bool is_vector = spec.role == tape::Role::kVector;
+    specs.push_back(
+        {spec.name, formats::StoredType::kF32,
+         is_vector ? formats::Shape{spec.cols} : formats::Shape{spec.rows, spec.cols}});
+    views[spec.name] = parameters.layout().view(slab, p);
+  }
+  return formats::write_safetensors(
+      path, std::move(specs), {},
+      [&](const formats::TensorSpec& spec, const formats::ByteSink& sink) -> Status {
+        const kernels::View& view = views.at(spec.name);
+        std::string bytes(static_cast<size_t>(view.bytes()), '\0');
+        kernels.download(bytes.data(), view.data, view.bytes());
+        return sink(bytes.data(), bytes.size());
+      });
+}
+
+std::vector<int32_t> ids_of(const std::string& line) {
+  std::istringstream words(line);
+  std::vector<int32_t> ids;
+  for (int32_t id = 0; words >> id;) ids.push_back(id);
+  return ids;
+}
+
 }  // namespace
 
-Status interop_run_all(const char* path) {
+// Without files for gradients, logits for standard input.
+Status interop_run(const char* path, const char* ids_path, const char* out_path) {
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(path));
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
                model::make_model(files.config(), files.config_name(), false));
   NAITE_TRY(files.check(model::parameters_of(*model)));
   ThreadPool pool(ThreadPool::default_num_threads());
   NAITE_ASSIGN(const std::unique_ptr<kernels::Kernels> kernels, kernels::make_cpu(pool, ""));
-  std::string line;
-  while (std::getline(std::cin, line)) {
-    std::istringstream words(line);
-    std::vector<int32_t> ids;
-    for (int32_t id = 0; words >> id;) ids.push_back(id);
-    NAITE_TRY(run(*model, files, *kernels, ids));
+  if (ids_path != nullptr) {
+    NAITE_ASSIGN(const std::string text, read_file(ids_path));
+    return write_gradients(*model, files, *kernels, ids_of(text.substr(0, text.find('\n'))),
+                           out_path);
   }
+  for (std::string line; std::getline(std::cin, line);)
+    NAITE_TRY(write_logits(*model, files, *kernels, ids_of(line)));
   return {};
 }
 
@@ -79,8 +144,11 @@ Status interop_run_all(const char* path) {
 
 int main(int argc, char** argv) {
   naite::set_float_mode();
-  const naite::Status status =
-      argc == 2 ? naite::interop_run_all(argv[1]) : naite::fail("usage: naite_logits MODEL < ids");
+  const bool gradients = argc == 5 && std::string_view(argv[1]) == "--gradients";
+  naite::Status status = naite::fail(
+      "usage: naite_logits MODEL < ids, or naite_logits --gradients MODEL IDS OUT.safetensors");
+  if (gradients) status = naite::interop_run(argv[2], argv[3], argv[4]);
+  if (argc == 2) status = naite::interop_run(argv[1], nullptr, nullptr);
   if (!status) std::fprintf(stderr, "%s\n", status.error().message.c_str());
   return status ? 0 : 1;
 }

@@ -9,7 +9,8 @@ namespace naite::kernels::cpu {
 
 int64_t attention_workspace(const Context& context, DType compute, int64_t tokens, int64_t keys,
                             AttentionArguments arguments);
-void attention(const Context& context, View y, View lse, View q, View k, View v, View spans,
+void attention(const Context& context, View y, View lse, View peaks, View q, View k, View v,
+               View spans,
                AttentionArguments arguments, Workspace workspace);
 void attention_backward(const Context& context, Gradient dq, Gradient dk, Gradient dv, View dy,
                         View y, View lse, View q, View k, View v, View spans,

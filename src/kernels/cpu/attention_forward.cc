@@ -19,7 +19,7 @@ namespace naite::kernels::cpu {
 
 struct ForwardCall {
   const AttentionShape& shape;
-  View y, lse, q, k, v;
+  View y, lse, peaks, q, k, v;
 };
 
 // Queries [first, last) of a segment against key/value heads [first_kv, end_kv).
@@ -211,6 +211,11 @@ struct Forward {
       soft_max<F>(row, range, c, scratch.maxima + r, scratch.sums + r);
       row.finish(begin, end + (end & 1), range);
     }
+    for (int64_t r = 0; call.peaks && r < rows; ++r) {
+      const Place at = place(tile, r);
+      const int64_t t = task.segment.first_query + at.query;
+      call.peaks.as<float>()[t * shape.a.num_heads + at.head] = scratch.maxima[r];
+    }
     for (int64_t r = 0; r < rows; r += kLanes) {
       const Lanes l = lanes_load(scratch.sums + r);
       lanes_store(scratch.maxima + r, lanes_load(scratch.maxima + r) + lanes_log2(l));
@@ -330,14 +335,14 @@ int64_t attention_workspace(const Context& context, DType compute, int64_t token
   return AttentionMemory(context, {context, compute, tokens, keys, arguments}, {}).bytes;
 }
 
-void attention(const Context& context, View y, View lse, View q, View k, View v, View spans,
-               AttentionArguments arguments, Workspace workspace) {
+void attention(const Context& context, View y, View lse, View peaks, View q, View k, View v,
+               View spans, AttentionArguments arguments, Workspace workspace) {
   const AttentionShape shape(context, q.dtype, q.rows, k.rows, arguments);
   const AttentionMemory memory(context, shape, workspace);
   const int64_t num_segments = find_segments(spans, memory.segments);
   if (num_segments == 0) return;
   const auto [parts, pieces] = cut(context, shape, num_segments);
-  const ForwardCall call{shape, y, lse, q, k, v};
+  const ForwardCall call{shape, y, lse, peaks, q, k, v};
   const auto run = NAITE_CHOOSE(context.isa, attention_forward_task);
   context.pool.run(
       num_segments * parts * pieces, [&, parts = parts, pieces = pieces](int64_t task, int thread) {

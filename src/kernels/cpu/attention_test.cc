@@ -95,7 +95,7 @@ Outcome run(Kernels& k, DType dtype, const std::vector<int64_t>& documents,
                                 std::byte{0xff});
   auto* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
   const Workspace workspace{aligned, memory.size() - 64};
-  k.attention(out.y.view, out.lse.view, q.view, key.view, v.view, spans.view, a, workspace);
+  k.attention(out.y.view, out.lse.view, {}, q.view, key.view, v.view, spans.view, a, workspace);
   k.attention_backward({out.dq.view, true, false}, {out.dk.view, true, false},
                        {out.dv.view, true, false}, dy.view, out.y.view, out.lse.view, q.view,
                        key.view, v.view, spans.view, a, workspace);
@@ -174,7 +174,7 @@ TEST(Attention, DecodingAndChunksGiveTheBitsOfTheWholeSequence) {
       std::vector<std::byte> memory(
           static_cast<size_t>(k.attention_workspace(dtype, last - first, keys.view.rows, a)) + 64);
       auto* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-      k.attention(rows(y.view), rows(lse.view), rows(q.view), keys.view, values.view,
+      k.attention(rows(y.view), rows(lse.view), {}, rows(q.view), keys.view, values.view,
                   span_tensor.view, a, {aligned, memory.size() - 64});
     };
     Tensor whole(kTokens, 4 * 32, dtype), whole_lse(kTokens, 4, DType::kF32);

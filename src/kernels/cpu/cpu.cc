@@ -117,9 +117,9 @@ int64_t CpuKernels::attention_workspace(DType compute, int64_t tokens, int64_t k
   return cpu::attention_workspace(context_, compute, tokens, keys, arguments);
 }
 
-void CpuKernels::attention(View y, View lse, View q, View k, View v, View spans,
+void CpuKernels::attention(View y, View lse, View peaks, View q, View k, View v, View spans,
                            AttentionArguments arguments, Workspace workspace) {
-  cpu::attention(context_, y, lse, q, k, v, spans, arguments, workspace);
+  cpu::attention(context_, y, lse, peaks, q, k, v, spans, arguments, workspace);
 }
 
 void CpuKernels::attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y,
@@ -177,6 +177,47 @@ void CpuKernels::gated_backward(Gradient dgate, Gradient dup, View dy, View gate
   cpu::gated_backward(context_, dgate, dup, dy, gate, up, activation);
 }
 
+int64_t CpuKernels::poly_norm_gated_workspace(int64_t tokens) const {
+  return cpu::poly_norm_gated_workspace(context_, tokens);
+}
+
+void CpuKernels::poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
+                                 double epsilon) {
+  cpu::poly_norm_gated(context_, y, rstd, gate, up, w, b, epsilon);
+}
+
+void CpuKernels::poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw, Gradient db,
+                                          View dy, View rstd, View gate, View up, View w, View b,
+                                          Workspace workspace) {
+  cpu::poly_norm_gated_backward(context_, dgate, dup, dw, db, dy, rstd, gate, up, w, b, workspace);
+}
+
+// --- differential attention ---------------------------------------------------------------------
+
+void CpuKernels::differential_lambda(View lambda, LambdaVectors vectors, double initial) {
+  cpu::differential_lambda(context_, lambda, vectors, initial);
+}
+
+void CpuKernels::differential_lambda_backward(LambdaGradients gradients, View dlambda,
+                                              LambdaVectors vectors) {
+  cpu::differential_lambda_backward(context_, gradients, dlambda, vectors);
+}
+
+int64_t CpuKernels::subtract_shared_workspace(int64_t tokens) const {
+  return cpu::subtract_shared_workspace(context_, tokens);
+}
+
+void CpuKernels::subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) {
+  cpu::subtract_shared(context_, y, x, shared, factor, head_dim);
+}
+
+void CpuKernels::subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor, View dy,
+                                          View shared, View factor, int64_t head_dim,
+                                          Workspace workspace) {
+  cpu::subtract_shared_backward(context_, dx, dshared, dfactor, dy, shared, factor, head_dim,
+                                workspace);
+}
+
 // --- sums and updates ---------------------------------------------------------------------------
 
 float CpuKernels::sum_squares(View x) { return cpu::sum_squares(context_, x); }
@@ -185,8 +226,21 @@ void CpuKernels::add(View y, View a, View b) { cpu::add(context_, y, a, b); }
 
 void CpuKernels::zero(View y) { cpu::zero(context_, y); }
 
+void CpuKernels::scale(View y, View x, float factor) { cpu::scale(context_, y, x, factor); }
+
+void CpuKernels::column_max(View y, View x) { cpu::column_max(context_, y, x); }
+
 void CpuKernels::adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) {
   cpu::adamw(context_, parameter, gradient, m, v, arguments);
+}
+
+int64_t CpuKernels::muon_workspace(int64_t rows, int64_t cols) const {
+  return cpu::muon_workspace(context_, rows, cols);
+}
+
+void CpuKernels::muon(View parameter, View gradient, View m, MuonArguments arguments,
+                      Workspace workspace) {
+  cpu::muon(context_, parameter, gradient, m, arguments, workspace);
 }
 
 }  // namespace naite::kernels::cpu

@@ -49,8 +49,8 @@ class CpuKernels final : public Kernels {
 
   int64_t attention_workspace(DType compute, int64_t tokens, int64_t keys,
                               AttentionArguments arguments) const override;
-  void attention(View y, View lse, View q, View k, View v, View spans, AttentionArguments arguments,
-                 Workspace workspace) override;
+  void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
+                 AttentionArguments arguments, Workspace workspace) override;
   void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
                           View k, View v, View spans, AttentionArguments arguments,
                           Workspace workspace) override;
@@ -59,6 +59,22 @@ class CpuKernels final : public Kernels {
   void gated(View y, View gate, View up, Activation activation) override;
   void gated_backward(Gradient dgate, Gradient dup, View dy, View gate, View up,
                       Activation activation) override;
+
+  int64_t poly_norm_gated_workspace(int64_t tokens) const override;
+  void poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
+                       double epsilon) override;
+  void poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw, Gradient db, View dy,
+                                View rstd, View gate, View up, View w, View b,
+                                Workspace workspace) override;
+
+  void differential_lambda(View lambda, LambdaVectors vectors, double initial) override;
+  void differential_lambda_backward(LambdaGradients gradients, View dlambda,
+                                    LambdaVectors vectors) override;
+  int64_t subtract_shared_workspace(int64_t tokens) const override;
+  void subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) override;
+  void subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor, View dy,
+                                View shared, View factor, int64_t head_dim,
+                                Workspace workspace) override;
 
   int64_t linear_cross_entropy_workspace(DType compute, int64_t tokens, int64_t in,
                                          int64_t vocabulary, bool backward) const override;
@@ -69,7 +85,12 @@ class CpuKernels final : public Kernels {
   float sum_squares(View x) override;
   void add(View y, View a, View b) override;
   void zero(View y) override;
+  void scale(View y, View x, float factor) override;
+  void column_max(View y, View x) override;
   void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
+  int64_t muon_workspace(int64_t rows, int64_t cols) const override;
+  void muon(View parameter, View gradient, View m, MuonArguments arguments,
+            Workspace workspace) override;
 
  private:
   Context context_;

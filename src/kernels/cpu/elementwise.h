@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Everything that memory bandwidth paces: embedding, norms, rotary positions, gates, sums and
-// updates. kernels.h states the arithmetic.
+// Everything that memory bandwidth paces: embedding, norms, rotary positions, gates, differences,
+// sums and updates. kernels.h states the arithmetic.
 #include "kernels/cpu/context.h"
 #include "kernels/kernels.h"
 
@@ -28,6 +28,24 @@ void gated(const Context& context, View y, View gate, View up, Activation activa
 void gated_backward(const Context& context, Gradient dgate, Gradient dup, View dy, View gate,
                     View up, Activation activation);
 
+int64_t poly_norm_gated_workspace(const Context& context, int64_t tokens);
+void poly_norm_gated(const Context& context, View y, View rstd, View gate, View up, View w, View b,
+                     double epsilon);
+void poly_norm_gated_backward(const Context& context, Gradient dgate, Gradient dup, Gradient dw,
+                              Gradient db, View dy, View rstd, View gate, View up, View w, View b,
+                              Workspace workspace);
+
+void differential_lambda(const Context& context, View lambda, LambdaVectors vectors,
+                         double initial);
+void differential_lambda_backward(const Context& context, LambdaGradients gradients, View dlambda,
+                                  LambdaVectors vectors);
+int64_t subtract_shared_workspace(const Context& context, int64_t tokens);
+void subtract_shared(const Context& context, View y, View x, View shared, View factor,
+                     int64_t head_dim);
+void subtract_shared_backward(const Context& context, Gradient dx, Gradient dshared,
+                              Gradient dfactor, View dy, View shared, View factor, int64_t head_dim,
+                              Workspace workspace);
+
 // linear_workspace() covers this as well: the bias of a layer is summed in the layer's workspace.
 int64_t column_sum_workspace(const Context& context, int64_t tokens, int64_t cols);
 void column_sum(const Context& context, Gradient dbias, View dy, Workspace workspace);
@@ -35,7 +53,12 @@ void column_sum(const Context& context, Gradient dbias, View dy, Workspace works
 float sum_squares(const Context& context, View x);
 void add(const Context& context, View y, View a, View b);
 void zero(const Context& context, View y);
+void scale(const Context& context, View y, View x, float factor);
+void column_max(const Context& context, View y, View x);
 void adamw(const Context& context, View parameter, View gradient, View m, View v,
            AdamWArguments arguments);
+int64_t muon_workspace(const Context& context, int64_t rows, int64_t cols);
+void muon(const Context& context, View parameter, View gradient, View m, MuonArguments arguments,
+          Workspace workspace);
 
 }  // namespace naite::kernels::cpu

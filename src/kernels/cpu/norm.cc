@@ -19,13 +19,14 @@ namespace naite::kernels::cpu {
 struct NormForward {
   View y, rstd, sum, x, delta, w;
   int64_t width;  // of one normed vector
-  float epsilon;
+  float epsilon, scale;
 };
 
 struct NormBackward {
   Gradient dx, ddelta;
   View dy, dsum, x, rstd, w;
   int64_t width;
+  float scale;
 };
 
 }  // namespace naite::kernels::cpu
@@ -40,6 +41,7 @@ void norm_vectors(const cpu::NormForward& f, int64_t begin, int64_t end) {
   const Source x(f.x), delta(f.delta), w(f.w), normed(f.delta ? f.sum : f.x);
   const Sink<kPaired> y(f.y), sum(f.sum);
   const bool adds = static_cast<bool>(f.delta);
+  const Lanes w_scale = lanes_set(f.scale);
   for (int64_t r = begin; r < end; ++r) {
     const int64_t at = r * n;
     const float squares = rule_sum(n, [&](int64_t i, int count, const Lanes& lanes) NAITE_VECTORS {
@@ -55,7 +57,8 @@ void norm_vectors(const cpu::NormForward& f, int64_t begin, int64_t end) {
     f.rstd.as<float>()[r] = scale;
     const Lanes factor = lanes_set(scale);
     each_lanes(0, n, [&](int64_t i, int count) NAITE_VECTORS {
-      y.write(at + i, count, (normed.read(at + i, count) * factor) * w.read(i, count));
+      y.write(at + i, count,
+              (normed.read(at + i, count) * factor) * (w.read(i, count) * w_scale));
     });
   }
 }
@@ -71,19 +74,20 @@ void norm_backward_vectors(const cpu::NormBackward& f, int64_t begin, int64_t en
   const Source old_parts(part);
   const Sink<> parts(part);
   const bool adds = static_cast<bool>(f.dsum);
+  const Lanes w_scale = lanes_set(f.scale);
   if (dw != nullptr) std::memset(dw, 0, static_cast<size_t>(n) * sizeof(float));
   for (int64_t r = begin; r < end; ++r) {
     const int64_t at = r * n;
     const Lanes rstd = lanes_set(f.rstd.as<float>()[r]);
     const float dot = rule_sum(n, [&](int64_t i, int count, const Lanes& lanes) NAITE_VECTORS {
       const Lanes xhat = x.read(at + i, count) * rstd;
-      return lanes_fma(dy.read(at + i, count) * w.read(i, count), xhat, lanes);
+      return lanes_fma(dy.read(at + i, count) * (w.read(i, count) * w_scale), xhat, lanes);
     });
     const Lanes minus_c = lanes_set(-(dot / static_cast<float>(n)));
     each_lanes(0, n, [&](int64_t i, int count) NAITE_VECTORS {
       const Lanes d = dy.read(at + i, count);
       const Lanes xhat = x.read(at + i, count) * rstd;
-      Lanes total = lanes_fma(minus_c, xhat, d * w.read(i, count)) * rstd;
+      Lanes total = lanes_fma(minus_c, xhat, d * (w.read(i, count) * w_scale)) * rstd;
       if (adds) total = dsum.read(at + i, count) + total;
       dx.put(at + i, count, total);
       ddelta.put(at + i, count, total);
@@ -116,9 +120,10 @@ void column_block(const View& dy, int64_t begin, int64_t end, float* part) {
     });
 }
 
-// Joins parts [blocks][cols] for columns [begin, end) by the tree and delivers the finished sums.
-void join_columns(const Gradient& to, float* parts, int64_t blocks, int64_t cols, int64_t begin,
-                  int64_t end) {
+// Joins parts [blocks][cols] for columns [begin, end) by the tree and delivers the finished sums,
+// times `scale`.
+void join_columns(const Gradient& to, float* parts, int64_t blocks, int64_t cols, float scale,
+                  int64_t begin, int64_t end) {
   const View view{parts, DType::kF32, blocks, cols};
   const Source from(view);
   const Sink<> sums(view);
@@ -132,7 +137,7 @@ void join_columns(const Gradient& to, float* parts, int64_t blocks, int64_t cols
       }
   for (int64_t i = begin; i < end; i += kLanes) {
     const int count = lanes_left(i, end);
-    out.put(i, count, from.read(i, count) + lanes_set(0.0f));
+    out.put(i, count, lanes_set(scale) * (from.read(i, count) + lanes_set(0.0f)));
   }
 }
 
@@ -146,10 +151,12 @@ namespace {
 
 int64_t column_blocks(int64_t rows) { return (rows + kColumnBlock - 1) / kColumnBlock; }
 
-void join(const Context& context, const Gradient& to, float* parts, int64_t blocks, int64_t cols) {
+void join(const Context& context, const Gradient& to, float* parts, int64_t blocks, int64_t cols,
+          float scale) {
   const auto join_range = NAITE_CHOOSE(context.isa, join_columns);
-  split(context, cols, 256,
-        [&](int64_t begin, int64_t end, int) { join_range(to, parts, blocks, cols, begin, end); });
+  split(context, cols, 256, [&](int64_t begin, int64_t end, int) {
+    join_range(to, parts, blocks, cols, scale, begin, end);
+  });
 }
 
 float* parts_of(Workspace workspace, int64_t blocks, int64_t cols) {
@@ -169,8 +176,15 @@ int64_t rms_norm_workspace(const Context&, int64_t tokens, int64_t cols) {
 void rms_norm(const Context& context, View y, View rstd, View sum, View x, View delta, View w,
               NormArguments arguments) {
   NAITE_CHECK(!delta || sum.dtype == DType::kF32, "a residual sum in {}", dtype_name(sum.dtype));
-  const NormForward forward{
-      y, rstd, sum, x, delta, w, x.cols / arguments.heads, static_cast<float>(arguments.epsilon)};
+  const NormForward forward{.y = y,
+                            .rstd = rstd,
+                            .sum = sum,
+                            .x = x,
+                            .delta = delta,
+                            .w = w,
+                            .width = x.cols / arguments.heads,
+                            .epsilon = static_cast<float>(arguments.epsilon),
+                            .scale = static_cast<float>(arguments.scale)};
   const auto norm = NAITE_CHOOSE_PAIRED(context.isa, norm_vectors);
   split(context, x.rows * arguments.heads, row_grain(forward.width),
         [&](int64_t begin, int64_t end, int) { norm(forward, begin, end); });
@@ -179,7 +193,15 @@ void rms_norm(const Context& context, View y, View rstd, View sum, View x, View 
 void rms_norm_backward(const Context& context, Gradient dx, Gradient ddelta, Gradient dw, View dy,
                        View dsum, View x, View rstd, View w, NormArguments arguments,
                        Workspace workspace) {
-  const NormBackward backward{dx, ddelta, dy, dsum, x, rstd, w, x.cols / arguments.heads};
+  const NormBackward backward{.dx = dx,
+                              .ddelta = ddelta,
+                              .dy = dy,
+                              .dsum = dsum,
+                              .x = x,
+                              .rstd = rstd,
+                              .w = w,
+                              .width = x.cols / arguments.heads,
+                              .scale = static_cast<float>(arguments.scale)};
   const int64_t vectors = x.rows * arguments.heads, blocks = column_blocks(vectors);
   float* parts = dw.wanted ? parts_of(workspace, blocks, backward.width) : nullptr;
   const auto norm = NAITE_CHOOSE_PAIRED(context.isa, norm_backward_vectors);
@@ -187,7 +209,7 @@ void rms_norm_backward(const Context& context, Gradient dx, Gradient ddelta, Gra
     float* part = parts == nullptr ? nullptr : parts + begin / kColumnBlock * backward.width;
     norm(backward, begin, end, part);
   });
-  if (dw.wanted && blocks > 0) join(context, dw, parts, blocks, backward.width);
+  if (dw.wanted && blocks > 0) join(context, dw, parts, blocks, backward.width, backward.scale);
 }
 
 int64_t column_sum_workspace(const Context&, int64_t tokens, int64_t cols) {
@@ -202,7 +224,7 @@ void column_sum(const Context& context, Gradient dbias, View dy, Workspace works
   split(context, dy.rows, kColumnBlock, [&](int64_t begin, int64_t end, int) {
     sum_block(dy, begin, end, parts + begin / kColumnBlock * dy.cols);
   });
-  join(context, dbias, parts, blocks, dy.cols);
+  join(context, dbias, parts, blocks, dy.cols, 1.0f);
 }
 
 }  // namespace naite::kernels::cpu

@@ -18,7 +18,7 @@ struct Turn {
   Gradient to;  // the output, or the gradient of the input
   View x, positions, table;
   RopeArguments arguments;
-  float sign;  // -1: the inverse turn
+  float sign;  // -1: the inverse turn, whose result has all heads
 };
 
 }  // namespace naite::kernels::cpu
@@ -37,17 +37,19 @@ void turn_rows(const cpu::Turn& turn, int64_t begin, int64_t end) {
   const Lanes sign = lanes_set(turn.sign);
   for (int64_t t = begin; t < end; ++t) {
     const int64_t angles = turn.positions.as<int32_t>()[t] * a.rotary_dim;
-    for (int64_t h = 0; h < a.num_heads; ++h) {
-      const int64_t at = t * turn.x.cols + h * a.head_dim;
+    for (int64_t h = 0; h < a.num_picked(); ++h) {
+      const int64_t whole = (t * a.num_heads + a.head(h)) * a.head_dim;
+      const int64_t part = (t * a.num_picked() + h) * a.head_dim;
+      const int64_t at = turn.sign > 0 ? whole : part, to = turn.sign > 0 ? part : whole;
       each_lanes(0, half, [&](int64_t i, int count) NAITE_VECTORS {
         const Lanes x1 = x.read(at + i, count), x2 = x.read(at + half + i, count);
         const Lanes cos = table.read(angles + i, count);
         const Lanes sin = sign * table.read(angles + half + i, count);
-        y.put(at + i, count, lanes_fma(x1, cos, -(x2 * sin)));
-        y.put(at + half + i, count, lanes_fma(x2, cos, x1 * sin));
+        y.put(to + i, count, lanes_fma(x1, cos, -(x2 * sin)));
+        y.put(to + half + i, count, lanes_fma(x2, cos, x1 * sin));
       });
       each_lanes(a.rotary_dim, a.head_dim, [&](int64_t i, int count) NAITE_VECTORS {
-        y.put(at + i, count, x.moved(at + i, count));
+        y.put(to + i, count, x.moved(at + i, count));
       });
     }
   }

@@ -129,6 +129,37 @@ HWY_INLINE float rule_sum(int64_t n, Term term) {
   return total + 0.0f;
 }
 
+// kCount sums at once: term(i, count, lanes) adds to lanes[0 .. kCount - 1].
+template <int kCount, class Term>
+HWY_INLINE void rule_sums(int64_t n, float (&totals)[kCount], Term term) {
+  float waiting[64][kCount];
+  int depth = 0;
+  for (int64_t begin = 0, block = 0; begin < n; begin += kSumBlock, ++block) {
+    const int64_t end = std::min(n, begin + kSumBlock);
+    Lanes lanes[kCount];
+    for (Lanes& lane : lanes) lane = lanes_set(0.0f);
+    int64_t i = begin;
+    for (; i + kLanes <= end; i += kLanes) term(i, kLanes, lanes);
+    if (i < end) term(i, static_cast<int>(end - i), lanes);
+    int level = depth;
+    for (int k = 0; k < kCount; ++k) {
+      float value = lanes_join(lanes[k]);
+      level = depth;
+      for (int64_t carry = block; (carry & 1) != 0; carry >>= 1)
+        value = waiting[--level][k] + value;
+      waiting[level][k] = value;
+    }
+    depth = level + 1;
+  }
+  for (int k = 0; k < kCount; ++k) {
+    totals[k] = 0.0f;
+    if (depth == 0) continue;
+    float total = waiting[depth - 1][k];
+    for (int level = depth - 2; level >= 0; --level) total = waiting[level][k] + total;
+    totals[k] = total + 0.0f;
+  }
+}
+
 }  // namespace naite::kernels::HWY_NAMESPACE
 NAITE_AFTER_VECTORS();
 

@@ -31,6 +31,25 @@ void add_range(const View& y, const View& a, const View& b, int64_t begin, int64
   });
 }
 
+void scale_range(const View& y, const View& x, float factor, int64_t begin, int64_t end) {
+  const Source source(x);
+  const Sink<> sink(y);
+  each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
+    sink.write(i, count, source.read(i, count) * lanes_set(factor));
+  });
+}
+
+void column_max_range(const View& y, const View& x, int64_t begin, int64_t end) {
+  const Source source(x);
+  const Sink<> sink(y);
+  each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
+    Lanes most = source.read(i, count);
+    for (int64_t t = 1; t < x.rows; ++t)
+      most = lanes_max(most, source.read(t * x.cols + i, count));
+    sink.write(i, count, most);
+  });
+}
+
 void adamw_range(const View& parameter, const View& gradient, const View& m, const View& v,
                  const AdamWArguments& a, int64_t begin, int64_t end) {
   const Source p_source(parameter), g_source(gradient), m_source(m), v_source(v);
@@ -77,6 +96,17 @@ void add(const Context& context, View y, View a, View b) {
   const auto range = NAITE_CHOOSE(context.isa, add_range);
   split(context, y.size(), kFlatGrain,
         [&](int64_t begin, int64_t end, int) { range(y, a, b, begin, end); });
+}
+
+void scale(const Context& context, View y, View x, float factor) {
+  const auto range = NAITE_CHOOSE(context.isa, scale_range);
+  split(context, y.size(), kFlatGrain,
+        [&](int64_t begin, int64_t end, int) { range(y, x, factor, begin, end); });
+}
+
+void column_max(const Context& context, View y, View x) {
+  const auto range = NAITE_CHOOSE(context.isa, column_max_range);
+  split(context, x.cols, 64, [&](int64_t begin, int64_t end, int) { range(y, x, begin, end); });
 }
 
 void zero(const Context& context, View y) {

@@ -46,8 +46,8 @@ Chain<Real> chain_from(DType dtype, int64_t first_position) {
 }  // namespace
 
 template <class Real>
-void ReferenceKernels<Real>::attention(View y, View lse, View q, View k, View v, View spans,
-                                       AttentionArguments a, Workspace) {
+void ReferenceKernels<Real>::attention(View y, View lse, View peaks, View q, View k, View v,
+                                       View spans, AttentionArguments a, Workspace) {
   const Real c = score_factor<Real>(a);
   for (int64_t t = 0; t < q.rows; ++t) {
     const Visible keys = visible_keys(spans, t, a.window);
@@ -64,6 +64,7 @@ void ReferenceKernels<Real>::attention(View y, View lse, View q, View k, View v,
                                [&](int64_t i, Real lane) { return lane + p[i]; });
       const Real inverse = Real{1} / l;
       store<Real>(lse, t, h, mc + log2(l));
+      if (peaks) store<Real>(peaks, t, h, mc);
       for (int64_t d = 0; d < a.value_dim; ++d) {
         Chain<Real> chain = chain_from<Real>(q.dtype, keys.first - keys.begin);
         for (int64_t u = keys.first; u < keys.end; ++u)
@@ -144,23 +145,25 @@ void ReferenceKernels<Real>::store_rows(View cache, View x, View slots) {
 
 namespace {
 
-// Turns every pair by its angle; `sign` is -1 for the inverse turn.
+// Turns every pair by its angle; `sign` is -1 for the inverse turn, whose result has all heads.
 template <class Real, class Put>
 void turn(const View& x, const View& positions, const View& table, const RopeArguments& a,
           Real sign, Put put_value) {
   const int64_t half = a.rotary_dim / 2;
   for (int64_t t = 0; t < x.rows; ++t) {
     const int64_t position = positions.as<int32_t>()[t];
-    for (int64_t h = 0; h < a.num_heads; ++h) {
-      const int64_t at = t * x.cols + h * a.head_dim;
+    for (int64_t h = 0; h < a.num_picked(); ++h) {
+      const int64_t whole = (t * a.num_heads + a.head(h)) * a.head_dim;
+      const int64_t part = (t * a.num_picked() + h) * a.head_dim;
+      const int64_t at = sign > 0 ? whole : part, to = sign > 0 ? part : whole;
       for (int64_t i = 0; i < half; ++i) {
         const Real x1 = load<Real>(x, at + i), x2 = load<Real>(x, at + half + i);
         const Real cos = load<Real>(table, position, i);
         const Real sin = sign * load<Real>(table, position, half + i);
-        put_value(at + i, fma(x1, cos, -(x2 * sin)));
-        put_value(at + half + i, fma(x2, cos, x1 * sin));
+        put_value(to + i, fma(x1, cos, -(x2 * sin)));
+        put_value(to + half + i, fma(x2, cos, x1 * sin));
       }
-      for (int64_t i = a.rotary_dim; i < a.head_dim; ++i) put_value(at + i, load<Real>(x, at + i));
+      for (int64_t i = a.rotary_dim; i < a.head_dim; ++i) put_value(to + i, load<Real>(x, at + i));
     }
   }
 }
@@ -181,7 +184,7 @@ void ReferenceKernels<Real>::rope_backward(Gradient dx, View dy, View positions,
 }
 
 #define NAITE_INSTANTIATE(Real)                                                                \
-  template void ReferenceKernels<Real>::attention(View, View, View, View, View, View,          \
+  template void ReferenceKernels<Real>::attention(View, View, View, View, View, View, View,    \
                                                   AttentionArguments, Workspace);              \
   template void ReferenceKernels<Real>::attention_backward(Gradient, Gradient, Gradient, View, \
                                                            View, View, View, View, View, View, \

@@ -32,24 +32,6 @@ void ReferenceKernels<Real>::download(void* to_host, const void* from, int64_t b
   if (bytes > 0) std::memcpy(to_host, from, static_cast<size_t>(bytes));
 }
 
-namespace {
-
-// The column rule: row(t) is this column's term of token t.
-template <class Real, class Row>
-Real column(int64_t tokens, Row row) {
-  const int64_t blocks = (tokens + kColumnBlock - 1) / kColumnBlock;
-  if (blocks == 0) return Real{0};
-  const Real total = tree_sum<Real>(0, blocks, [&](int64_t block) {
-    Real part = 0;
-    const int64_t end = std::min(tokens, (block + 1) * kColumnBlock);
-    for (int64_t t = block * kColumnBlock; t < end; ++t) part = row(t, part);
-    return part;
-  });
-  return total + Real{0};
-}
-
-}  // namespace
-
 template <class Real>
 void ReferenceKernels<Real>::column_sum(Gradient dbias, View dy, Workspace) {
   for (int64_t o = 0; o < dy.cols; ++o)
@@ -81,6 +63,7 @@ void ReferenceKernels<Real>::rms_norm(View y, View rstd, View sum_out, View x, V
                                       NormArguments a) {
   const int64_t n = x.cols / a.heads;
   const View normed = delta ? sum_out : x;
+  const Real factor = static_cast<Real>(a.scale);
   for (int64_t i = 0; delta && i < x.size(); ++i)
     store<Real>(sum_out, i, load<Real>(x, i) + load<Real>(delta, i));
   for (int64_t r = 0; r < x.rows * a.heads; ++r) {
@@ -92,7 +75,8 @@ void ReferenceKernels<Real>::rms_norm(View y, View rstd, View sum_out, View x, V
     const Real scale = Real{1} / std::sqrt(mean + static_cast<Real>(a.epsilon));
     store<Real>(rstd, r, scale);
     for (int64_t i = 0; i < n; ++i)
-      store<Real>(y, r * n + i, (load<Real>(normed, r * n + i) * scale) * load<Real>(w, i));
+      store<Real>(y, r * n + i,
+                  (load<Real>(normed, r * n + i) * scale) * (load<Real>(w, i) * factor));
   }
 }
 
@@ -101,15 +85,16 @@ void ReferenceKernels<Real>::rms_norm_backward(Gradient dx, Gradient ddelta, Gra
                                                View dsum, View x, View rstd, View w,
                                                NormArguments a, Workspace) {
   const int64_t n = x.cols / a.heads, rows = x.rows * a.heads;
+  const Real factor = static_cast<Real>(a.scale);
   auto xhat = [&](int64_t r, int64_t i) { return load<Real>(x, r * n + i) * load<Real>(rstd, r); };
   if (dw.wanted) {
     for (int64_t i = 0; i < n; ++i)
-      put<Real>(dw, i, column<Real>(rows, [&](int64_t r, Real part) {
-                  return fma(load<Real>(dy, r * n + i), xhat(r, i), part);
-                }));
+      put<Real>(dw, i, factor * column<Real>(rows, [&](int64_t r, Real part) {
+                         return fma(load<Real>(dy, r * n + i), xhat(r, i), part);
+                       }));
   }
   for (int64_t r = 0; r < rows; ++r) {
-    auto g = [&](int64_t i) { return load<Real>(dy, r * n + i) * load<Real>(w, i); };
+    auto g = [&](int64_t i) { return load<Real>(dy, r * n + i) * (load<Real>(w, i) * factor); };
     const Real dot =
         sum<Real>(n, [&](int64_t i, Real lane) { return fma(g(i), xhat(r, i), lane); });
     const Real c = dot / static_cast<Real>(n);
@@ -140,6 +125,82 @@ void ReferenceKernels<Real>::gated_backward(Gradient dgate, Gradient dup, View d
   }
 }
 
+namespace {
+
+// The polynomial of one row of gates: coefficients c_n = a_n r_n, n = 1, 2, 3, and the bias.
+template <class Real>
+struct RowPolynomial {
+  Real r[4], c[4], b;
+
+  RowPolynomial(const View& rstd, int64_t t, const View& w, const View& bias)
+      : b(load<Real>(bias, 0)) {
+    for (int n = 1; n <= 3; ++n) {
+      r[n] = load<Real>(rstd, t, n - 1);
+      c[n] = load<Real>(w, 3 - n) * r[n];
+    }
+  }
+  Real value(Real g) const { return fma(fma(fma(c[3], g, c[2]), g, c[1]), g, b); }
+};
+
+}  // namespace
+
+template <class Real>
+void ReferenceKernels<Real>::poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
+                                             double epsilon) {
+  const int64_t n = gate.cols;
+  for (int64_t t = 0; t < gate.rows; ++t) {
+    for (int power = 1; power <= 3; ++power) {
+      const Real squares = sum<Real>(n, [&](int64_t i, Real lane) {
+        const Real g = load<Real>(gate, t, i), g2 = g * g;
+        const Real x = power == 1 ? g : power == 2 ? g2 : g2 * g;
+        return fma(x, x, lane);
+      });
+      const Real mean = squares / static_cast<Real>(n);
+      store<Real>(rstd, t, power - 1, Real{1} / std::sqrt(mean + static_cast<Real>(epsilon)));
+    }
+    const RowPolynomial<Real> p(rstd, t, w, b);
+    for (int64_t i = 0; i < n; ++i)
+      store<Real>(y, t, i, p.value(load<Real>(gate, t, i)) * load<Real>(up, t, i));
+  }
+}
+
+template <class Real>
+void ReferenceKernels<Real>::poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw,
+                                                      Gradient db, View dy, View rstd, View gate,
+                                                      View up, View w, View b, Workspace) {
+  const int64_t width = gate.cols;
+  auto d = [&](int64_t t, int64_t i) { return load<Real>(dy, t, i) * load<Real>(up, t, i); };
+  // s_n of token t.
+  auto dot = [&](int64_t t, int n) {
+    return sum<Real>(width, [&](int64_t i, Real lane) {
+      const Real g = load<Real>(gate, t, i), g2 = g * g;
+      if (n == 0) return lane + d(t, i);
+      return fma(d(t, i), n == 1 ? g : n == 2 ? g2 : g2 * g, lane);
+    });
+  };
+  for (int64_t t = 0; t < gate.rows; ++t) {
+    const RowPolynomial<Real> p(rstd, t, w, b);
+    Real k[4];
+    for (int n = 1; n <= 3; ++n)
+      k[n] = ((static_cast<Real>(n) * p.c[n]) * (p.r[n] * p.r[n])) *
+             (dot(t, n) / static_cast<Real>(width));
+    const Real c2 = Real{2} * p.c[2], c3 = Real{3} * p.c[3];
+    for (int64_t i = 0; i < width; ++i) {
+      const Real g = load<Real>(gate, t, i), g2 = g * g;
+      const Real slope = fma(fma(c3, g, c2), g, p.c[1]);
+      const Real pull = g * fma(fma(k[3], g2, k[2]), g2, k[1]);
+      put<Real>(dgate, t * width + i, fma(d(t, i), slope, -pull));
+      put<Real>(dup, t * width + i, load<Real>(dy, t, i) * p.value(g));
+    }
+  }
+  for (int n = 1; n <= 3; ++n)
+    put<Real>(dw, 3 - n, column<Real>(gate.rows, [&](int64_t t, Real part) {
+                return fma(load<Real>(rstd, t, n - 1), dot(t, n), part);
+              }));
+  put<Real>(db, 0, column<Real>(gate.rows,
+                                [&](int64_t t, Real part) { return part + dot(t, 0); }));
+}
+
 template <class Real>
 float ReferenceKernels<Real>::sum_squares(View x) {
   return static_cast<float>(sum<Real>(x.size(), [&](int64_t i, Real lane) {
@@ -155,6 +216,23 @@ void ReferenceKernels<Real>::add(View y, View a, View b) {
 template <class Real>
 void ReferenceKernels<Real>::zero(View y) {
   std::memset(y.data, 0, static_cast<size_t>(y.bytes()));
+}
+
+template <class Real>
+void ReferenceKernels<Real>::scale(View y, View x, float factor) {
+  for (int64_t i = 0; i < y.size(); ++i) store<Real>(y, i, load<Real>(x, i) * Real(factor));
+}
+
+template <class Real>
+void ReferenceKernels<Real>::column_max(View y, View x) {
+  for (int64_t i = 0; i < x.cols; ++i) {
+    Real most = load<Real>(x, i);
+    for (int64_t t = 1; t < x.rows; ++t) {
+      const Real value = load<Real>(x, t, i);
+      most = most > value ? most : value;
+    }
+    store<Real>(y, i, most);
+  }
 }
 
 template <class Real>

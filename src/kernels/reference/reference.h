@@ -3,6 +3,8 @@
 // The oracle: every operation as its formula reads, one output at a time, on one thread. `Real` is
 // float (exactly the contract's bits) or double (all views in double, to check derivatives).
 // No workspace is used; the workspace functions answer 0.
+#include <algorithm>
+
 #include "kernels/kernels.h"
 #include "kernels/numerics.h"
 
@@ -101,6 +103,20 @@ class Chain {
   bool pairwise_, has_even_ = false;
 };
 
+// The column rule: row(t, part) adds this column's term of token t.
+template <class Real, class Row>
+Real column(int64_t tokens, Row row) {
+  const int64_t blocks = (tokens + kColumnBlock - 1) / kColumnBlock;
+  if (blocks == 0) return Real{0};
+  const Real total = tree_sum<Real>(0, blocks, [&](int64_t block) {
+    Real part = 0;
+    const int64_t end = std::min(tokens, (block + 1) * kColumnBlock);
+    for (int64_t t = block * kColumnBlock; t < end; ++t) part = row(t, part);
+    return part;
+  });
+  return total + Real{0};
+}
+
 template <class Real>
 class ReferenceKernels final : public Kernels {
  public:
@@ -139,8 +155,8 @@ class ReferenceKernels final : public Kernels {
   int64_t attention_workspace(DType, int64_t, int64_t, AttentionArguments) const override {
     return 0;
   }
-  void attention(View y, View lse, View q, View k, View v, View spans, AttentionArguments arguments,
-                 Workspace) override;
+  void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
+                 AttentionArguments arguments, Workspace) override;
   void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
                           View k, View v, View spans, AttentionArguments arguments,
                           Workspace) override;
@@ -149,6 +165,20 @@ class ReferenceKernels final : public Kernels {
   void gated(View y, View gate, View up, Activation activation) override;
   void gated_backward(Gradient dgate, Gradient dup, View dy, View gate, View up,
                       Activation activation) override;
+
+  int64_t poly_norm_gated_workspace(int64_t) const override { return 0; }
+  void poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
+                       double epsilon) override;
+  void poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw, Gradient db, View dy,
+                                View rstd, View gate, View up, View w, View b, Workspace) override;
+
+  void differential_lambda(View lambda, LambdaVectors vectors, double initial) override;
+  void differential_lambda_backward(LambdaGradients gradients, View dlambda,
+                                    LambdaVectors vectors) override;
+  int64_t subtract_shared_workspace(int64_t) const override { return 0; }
+  void subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) override;
+  void subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor, View dy,
+                                View shared, View factor, int64_t head_dim, Workspace) override;
 
   int64_t linear_cross_entropy_workspace(DType, int64_t, int64_t, int64_t, bool) const override {
     return 0;
@@ -160,7 +190,11 @@ class ReferenceKernels final : public Kernels {
   float sum_squares(View x) override;
   void add(View y, View a, View b) override;
   void zero(View y) override;
+  void scale(View y, View x, float factor) override;
+  void column_max(View y, View x) override;
   void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
+  int64_t muon_workspace(int64_t, int64_t) const override { return 0; }
+  void muon(View parameter, View gradient, View m, MuonArguments arguments, Workspace) override;
 };
 
 extern template class ReferenceKernels<float>;

@@ -6,9 +6,10 @@ namespace naite::tape {
 
 namespace {
 
-// Inputs: q, k, v, spans. Outputs: y, lse.
+// Inputs: q, k, v, spans. Outputs: y, lse, and if asked for, peaks.
 struct Attention {
   kernels::AttentionArguments a;
+  bool with_peaks = false;
 
   OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
     const TensorInfo &q = in[0], &k = in[1], &v = in[2];
@@ -24,16 +25,30 @@ struct Attention {
     info.reads_outputs = 0b11;
     const DType wide = q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     info.outputs = {{q.dtype, q.rows, a.num_heads * a.value_dim}, {wide, q.rows, a.num_heads}};
+    if (with_peaks) info.outputs.push_back({wide, q.rows, a.num_heads});
     info.workspace_bytes = kernels.attention_workspace(q.dtype, q.rows, k.rows, a);
     return info;
   }
   void forward(Kernels& k, const Frame& f) const {
-    k.attention(f.out[0], f.out[1], f.in[0], f.in[1], f.in[2], f.in[3], a, f.workspace);
+    k.attention(f.out[0], f.out[1], with_peaks ? f.out[2] : View{}, f.in[0], f.in[1], f.in[2],
+                f.in[3], a, f.workspace);
   }
   void backward(Kernels& k, const Frame& f) const {
     k.attention_backward(f.din[0], f.din[1], f.din[2], f.dout[0], f.out[0], f.out[1], f.in[0],
                          f.in[1], f.in[2], f.in[3], a, f.workspace);
   }
+};
+
+// Input: x. A statistic that nothing differentiable reads, so its backward is never asked for.
+struct ColumnMax {
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+    OpInfo info;
+    info.name = "column_max";
+    info.outputs = {{in[0].dtype, 1, in[0].cols}};
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const { k.column_max(f.out[0], f.in[0]); }
+  void backward(Kernels&, const Frame&) const { NAITE_CHECK(false, "a gradient of column_max"); }
 };
 
 // Inputs: x, positions, table.
@@ -54,6 +69,35 @@ struct Rope {
   void forward(Kernels& k, const Frame& f) const { k.rope(f.out[0], f.in[0], f.in[1], f.in[2], a); }
   void backward(Kernels& k, const Frame& f) const {
     k.rope_backward(f.din[0], f.dout[0], f.in[1], f.in[2], a);
+  }
+};
+
+// Inputs: x, positions, table. Outputs: signal, noise. The two turns write different heads of x's
+// gradient, and together all of it.
+struct RopeParted {
+  kernels::RopeArguments signal, noise;
+
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+    const TensorInfo& x = in[0];
+    NAITE_CHECK(signal.num_heads % signal.period == 0 &&
+                    x.cols == signal.num_heads * signal.head_dim &&
+                    signal.rotary_dim <= signal.head_dim && signal.rotary_dim % 2 == 0 &&
+                    in[1] == (TensorInfo{DType::kI32, x.rows, 1}),
+                "rope_parted: {}", describe(in));
+    OpInfo info;
+    info.name = "rope_parted";
+    info.reads_inputs = 0b110;
+    info.outputs = {{x.dtype, x.rows, signal.num_picked() * signal.head_dim},
+                    {x.dtype, x.rows, noise.num_picked() * noise.head_dim}};
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const {
+    k.rope(f.out[0], f.in[0], f.in[1], f.in[2], signal);
+    k.rope(f.out[1], f.in[0], f.in[1], f.in[2], noise);
+  }
+  void backward(Kernels& k, const Frame& f) const {
+    k.rope_backward(f.din[0], f.dout[0], f.in[1], f.in[2], signal);
+    k.rope_backward(f.din[0], f.dout[1], f.in[1], f.in[2], noise);
   }
 };
 
@@ -79,9 +123,27 @@ Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans,
   return q.tape->record(Attention{arguments}, {q, k, v, spans})[0];
 }
 
+Attended attention_with_peaks(Tensor q, Tensor k, Tensor v, Tensor spans,
+                              kernels::AttentionArguments arguments) {
+  const std::vector<Tensor> out = q.tape->record(Attention{arguments, true}, {q, k, v, spans});
+  return {out[0], q.tape->record(ColumnMax{}, {out[2]})[0]};
+}
+
 Tensor rope(Tensor x, Tensor positions, Tensor table, int64_t num_heads) {
   const kernels::RopeArguments arguments{num_heads, x.cols() / num_heads, table.cols()};
   return x.tape->record(Rope{arguments}, {x, positions, table})[0];
+}
+
+Parted rope_parted(Tensor x, Tensor positions, Tensor table, int64_t num_heads, int64_t group) {
+  kernels::RopeArguments signal{num_heads, x.cols() / num_heads, table.cols()};
+  signal.period = group + 1;
+  signal.picked = group;
+  kernels::RopeArguments noise = signal;
+  noise.first = group;
+  noise.picked = 1;
+  const std::vector<Tensor> out =
+      x.tape->record(RopeParted{signal, noise}, {x, positions, table});
+  return {out[0], out[1]};
 }
 
 Tensor store_rows(Tensor state, Tensor x, Tensor slots) {

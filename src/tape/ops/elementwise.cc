@@ -81,24 +81,55 @@ struct Gated {
   }
 };
 
+// Inputs: gate, up, weight, bias. Outputs: y, rstd.
+struct PolyNormGated {
+  double epsilon;
+
+  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+    NAITE_CHECK(in[0] == in[1] && in[2].rows == 1 && in[2].cols == 3 && in[3].rows == 1 &&
+                    in[3].cols == 1,
+                "poly_norm_gated: {}", describe(in));
+    OpInfo info;
+    info.name = "poly_norm_gated";
+    info.uses = {Use::kActivation, Use::kActivation, Use::kVector, Use::kVector};
+    info.reads_inputs = 0b1111;
+    info.reads_outputs = 0b10;
+    const DType wide = in[0].dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+    info.outputs = {in[0], {wide, in[0].rows, 3}};
+    info.workspace_bytes = kernels.poly_norm_gated_workspace(in[0].rows);
+    return info;
+  }
+  void forward(Kernels& k, const Frame& f) const {
+    k.poly_norm_gated(f.out[0], f.out[1], f.in[0], f.in[1], f.in[2], f.in[3], epsilon);
+  }
+  void backward(Kernels& k, const Frame& f) const {
+    k.poly_norm_gated_backward(f.din[0], f.din[1], f.din[2], f.din[3], f.dout[0], f.out[1],
+                               f.in[0], f.in[1], f.in[2], f.in[3], f.workspace);
+  }
+};
+
 }  // namespace
 
 Tensor embedding(Tensor ids, Tensor table) {
   return ids.tape->record(Embedding{}, {ids, table})[0];
 }
 
-Tensor rms_norm(Tensor x, Tensor weight, double epsilon, int64_t heads) {
-  return x.tape->record(RmsNorm{{epsilon, heads}, x.tape->compute()}, {x, weight})[0];
+Tensor rms_norm(Tensor x, Tensor weight, double epsilon, int64_t heads, double scale) {
+  return x.tape->record(RmsNorm{{epsilon, heads, scale}, x.tape->compute()}, {x, weight})[0];
 }
 
 Normed add_rms_norm(Tensor x, Tensor delta, Tensor weight, double epsilon) {
   const std::vector<Tensor> out =
-      x.tape->record(RmsNorm{{epsilon, 1}, x.tape->compute(), true}, {x, weight, delta});
+      x.tape->record(RmsNorm{{.epsilon = epsilon}, x.tape->compute(), true}, {x, weight, delta});
   return {out[2], out[0]};
 }
 
 Tensor silu_mul(Tensor gate, Tensor up) {
   return gate.tape->record(Gated{kernels::Activation::kSilu}, {gate, up})[0];
+}
+
+Tensor poly_norm_mul(Tensor gate, Tensor up, Tensor weight, Tensor bias, double epsilon) {
+  return gate.tape->record(PolyNormGated{epsilon}, {gate, up, weight, bias})[0];
 }
 
 }  // namespace naite::tape

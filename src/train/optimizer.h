@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The optimizer of a run: the update that each parameter receives, by its role, and what is kept
+// between updates.
+//   adamw   every parameter by AdamW: moments "m" and "v"
+//   muon    matrices by Muon: momentum "m" alone; embedding, head and vectors by AdamW
+// Updates read whole parameters and gradients, so ranks and threads do not enter.
+#include <vector>
+
+#include "formats/checkpoint.h"
+#include "tape/tape.h"
+#include "train/recipe.h"
+
+namespace naite::train {
+
+class Optimizer {
+ public:
+  // `kernels` and `parameters` must outlive the optimizer.
+  Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters);
+
+  // The run's update number `step` (from 0).
+  void update(int64_t step, float gradient_scale, const tape::Block& gradient);
+
+  // QK-clip (Kimi Team, "Kimi K2", 2025, with the split that keeps a shared key from vanishing):
+  // shrinks the rows of queries and keys where the largest score of an attention, `peaks` as in
+  // HeadPeaks::values, is beyond the recipe's.
+  void clip(const model::HeadPeaks& heads, const std::vector<float>& peaks);
+
+  bool trains(int parameter) const { return trained_[parameter]; }
+
+  // Copies what is kept between updates to the host and back.
+  void save(formats::TrainingState& state) const;
+  void load(const formats::TrainingState& state);
+
+  // What is kept, and working memory.
+  struct Bytes {
+    int64_t state = 0, workspace = 0;
+    int64_t total() const { return state + workspace; }
+  };
+  static Bytes bytes(const OptimizerOptions& options, const kernels::Kernels& kernels,
+                     const std::vector<tape::ParameterSpec>& specs);
+
+ private:
+  void scale_head(const std::string& weight, int64_t head, int64_t head_dim, double factor);
+
+  // One number for every element of some of the parameters.
+  struct Group {
+    Group(std::string name, std::vector<int> members, kernels::Kernels& kernels,
+          const std::vector<tape::ParameterSpec>& specs);
+    kernels::View view(int parameter) const;  // the parameter must be a member
+
+    std::string name;
+    std::vector<int> members;  // parameters, ascending
+    tape::SlabLayout layout;
+    tape::Block slab;
+  };
+
+  const Recipe recipe_;
+  kernels::Kernels& kernels_;
+  tape::Parameters& parameters_;
+  std::vector<bool> trained_;  // by parameter: what the recipe does not train stays as it is
+  Group m_, v_;
+  tape::Block workspace_;
+};
+
+}  // namespace naite::train

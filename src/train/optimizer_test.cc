@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace naite::train {
+namespace {
+
+using kernels::DType;
+using nlohmann::json;
+
+constexpr int64_t kTokens = 24;
+constexpr double kLimit = 1.5;
+
+Recipe recipe_of(json model) {
+  model.update({{"hidden_size", 16}, {"num_hidden_layers", 2}, {"intermediate_size", 24},
+                {"head_dim", 8}});
+  Result<Curriculum> recipe = parse_recipe(
+      {{"data", {{"sequence_length", kTokens}, {"source", {{{"name", "text"}, {"path", "x"}}}}}},
+       {"model", std::move(model)},
+       {"train", {{"tokens", 64}, {"batch_tokens", kTokens}, {"precision", "fp32"}}},
+       {"optimizer",
+        {{"name", "muon"}, {"learning_rate", 0.01}, {"muon", {{"qk_clip", kLimit}}}}}},
+      "r.toml");
+  NAITE_CHECK(recipe.ok(), "{}", recipe.error().message);
+  return recipe->first();
+}
+
+// One forward pass over parameters of which some make large scores.
+struct Pass {
+  Pass(kernels::Kernels& kernels, const Recipe& recipe)
+      : model(*recipe.make_model(50)), tape(kernels, DType::kF32, false) {
+    model::Inputs in{tape.data("ids", DType::kI32, kTokens, 1),
+                     tape.data("positions", DType::kI32, kTokens, 1),
+                     tape.data("spans", DType::kI32, kTokens, 2), kTokens};
+    in.wants_peaks = true;
+    heads = model->forward(tape, in).peaks;
+    for (const model::HeadPeaks& of : heads) tape.keep(of.values);
+    parameters = std::make_unique<tape::Parameters>(kernels, DType::kF32, tape.parameters());
+    program = std::make_unique<tape::Program>(tape, *parameters);
+    std::vector<int32_t> ids, positions, spans;
+    for (int32_t t = 0; t < kTokens; ++t) {
+      ids.push_back(t * 7 % 50);
+      positions.push_back(t);
+      spans.insert(spans.end(), {0, t + 1});
+    }
+    program->write(in.ids, ids.data(), 4 * kTokens);
+    program->write(in.positions, positions.data(), 4 * kTokens);
+    program->write(in.spans, spans.data(), 8 * kTokens);
+    for (int p = 0; p < parameters->size(); ++p) {
+      const tape::ParameterSpec& spec = parameters->specs()[p];
+      std::vector<float> values;
+      for (int64_t i = 0; i < spec.size(); ++i)
+        values.push_back(
+            static_cast<float>(spec.initial_value + random_unit(1, Purpose::kSampling, i, p) - .5));
+      kernels.upload(parameters->master(p).data, values.data(), 4 * spec.size());
+    }
+  }
+  std::vector<std::vector<float>> peaks() {
+    parameters->prepare_all();
+    program->forward();
+    std::vector<std::vector<float>> out;
+    for (const model::HeadPeaks& of : heads) {
+      out.emplace_back(of.query_heads.size());
+      program->read(of.values, out.back().data(), static_cast<int64_t>(4 * out.back().size()));
+    }
+    return out;
+  }
+
+  std::unique_ptr<model::Model> model;
+  tape::Tape tape;
+  std::vector<model::HeadPeaks> heads;
+  std::unique_ptr<tape::Parameters> parameters;
+  std::unique_ptr<tape::Program> program;
+};
+
+// In the first layer, whose input clipping does not change, every score that was beyond the limit
+// comes down to it, further where a neighbour's was larger; heads of other keys stay.
+TEST(Clip, BringsScoresDownToTheLimit) {
+  set_float_mode();
+  const std::unique_ptr<kernels::Kernels> kernels = kernels::make_reference(DType::kF32);
+  for (const json& model :
+       {json{{"model_type", "llama"}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}},
+        json{{"model_type", "motif"},
+             {"num_attention_heads", 10},
+             {"num_noise_heads", 2},
+             {"num_key_value_heads", 4}}}) {
+    const Recipe recipe = recipe_of(model);
+    Pass pass(*kernels, recipe);
+    Optimizer optimizer(recipe, *kernels, *pass.parameters);
+    const auto natural = [](float peak) { return std::log(2.0) * peak; };
+    const std::vector<std::vector<float>> before = pass.peaks();
+    const size_t in_layer = before.size() / 2;
+    for (size_t i = 0; i < before.size(); ++i) optimizer.clip(pass.heads[i], before[i]);
+    const std::vector<std::vector<float>> after = pass.peaks();
+    int clipped = 0;
+    for (size_t i = 0; i < in_layer; ++i) {
+      for (size_t h = 0; h < before[i].size(); ++h) {
+        double largest = 0;  // of the heads that share the key
+        for (size_t other = 0; other < before[i].size(); ++other)
+          if (pass.heads[i].key_heads[other] == pass.heads[i].key_heads[h])
+            largest = std::max(largest, natural(before[i][other]));
+        if (largest <= kLimit) {
+          EXPECT_EQ(after[i][h], before[i][h]);
+          continue;
+        }
+        ++clipped;
+        EXPECT_LE(natural(after[i][h]), kLimit * (1 + 1e-5));
+        if (natural(before[i][h]) == largest) {
+          EXPECT_NEAR(natural(after[i][h]), kLimit, 1e-5);
+        }
+      }
+    }
+    EXPECT_GT(clipped, 0);
+  }
+}
+
+TEST(Clip, IsRefusedWhereQueriesAreNormed) {
+  const Result<Curriculum> recipe = parse_recipe(
+      {{"data", {{"sequence_length", 32}, {"source", {{{"name", "text"}, {"path", "x"}}}}}},
+       {"model",
+        {{"model_type", "qwen3"},
+         {"hidden_size", 16},
+         {"num_hidden_layers", 1},
+         {"num_attention_heads", 2},
+         {"intermediate_size", 24}}},
+       {"train", {{"tokens", 64}, {"batch_tokens", 64}}},
+       {"optimizer",
+        {{"name", "muon"}, {"learning_rate", 0.01}, {"muon", {{"qk_clip", 100.0}}}}}},
+      "r.toml");
+  ASSERT_FALSE(recipe.ok());
+  EXPECT_EQ(recipe.error().message,
+            "r.toml: [optimizer.muon] `qk_clip` needs queries and keys that are projections alone; "
+            "a qwen3 has biases or norms in them");
+}
+
+}  // namespace
+}  // namespace naite::train
