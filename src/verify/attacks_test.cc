@@ -61,7 +61,13 @@ std::vector<Attack> without_keys() {
       {"a bit of the entries", "log", "", [](Forger& f) { f.flip(f.tile(ledger::kEntriesLevel)); }},
       {"a bit of a hash tile", "log", "hashes", [](Forger& f) { f.flip(f.tile(0)); }},
       {"a bit of the head's root", "log", "", flip("ledger/checkpoint", 0.25)},
-      {"a bit of the head's signature", "signature", "wrong", flip("ledger/checkpoint", 0.93)},
+      {"another letter in the head's signature", "signature", "wrong",
+       [](Forger& f) {
+         f.edit("ledger/checkpoint", [](std::string& text) {
+           char& letter = text[text.size() - 10];
+           letter = letter == 'A' ? 'B' : 'A';
+         });
+       }},
       {"a bit of the log of runs", "publisher", "", flip("ledger/publisher/tile/0/000.p/2")},
   };
 }
