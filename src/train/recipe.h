@@ -88,12 +88,15 @@ struct Recipe {
   AveragingOptions averaging;
   CheckpointOptions checkpoint;
   SampleOptions sample;
-  double growth_noise = 0.01;  // of copied weights, over their root mean square; train/grow.h
+  double growth_noise = 0.01;       // of copied weights, over their root mean square; train/grow.h
   std::filesystem::path directory;  // of the recipe file; relative data paths may start there
 
   // Steps and tokens count through all stages; a stage owns [first_step, end_step()).
   int stage = 1;
   int64_t first_step = 0, first_tokens = 0;
+
+  // The tables of one stage; `name` stands for their source in messages.
+  static Result<Recipe> read(const nlohmann::json& value, const std::string& name);
 
   int64_t total_steps() const;  // of this stage
   int64_t end_step() const { return first_step + total_steps(); }
