@@ -4,13 +4,12 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "model/rotary.h"
+#include "model/decoder.h"
 
 namespace naite::model {
 
 namespace {
 
-using tape::ParameterSpec;
 using tape::Role;
 
 // What the family's members add to Llama.
@@ -21,32 +20,20 @@ struct Variant {
   bool query_key_norm = false;
 };
 
-struct Config {
+struct Config : DecoderConfig {
   Variant variant;
-  int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers;
-  int64_t num_attention_heads, num_key_value_heads, head_dim;
-  int64_t max_position_embeddings;
-  double rms_norm_eps, initializer_range;
-  bool tie_word_embeddings;
   bool attention_bias;                 // on all four projections
   int64_t window, first_window_layer;  // window 0: none
-  Rotary rotary;
   // Tri: every so many layers one without rotation and window; 0: none.
   int64_t global_attention_freq;
   double attn_scale, floor_scale;
 };
 
-class Llama final : public Model {
+class Llama final : public Decoder {
  public:
-  explicit Llama(Config config) : c_(std::move(config)) {}
+  explicit Llama(Config config) : Decoder(config), c_(std::move(config)) {}
 
-  Outputs forward(Tape& tape, const Inputs& in) const override;
   nlohmann::json config() const override;
-
-  int64_t vocab_size() const override { return c_.vocab_size; }
-  int64_t hidden_size() const override { return c_.hidden_size; }
-  int64_t num_hidden_layers() const override { return c_.num_hidden_layers; }
-  int64_t max_position_embeddings() const override { return c_.max_position_embeddings; }
   int64_t attention_width() const override {
     return c_.num_hidden_layers * c_.num_attention_heads * 2 * c_.head_dim;
   }
@@ -57,63 +44,33 @@ class Llama final : public Model {
     Tensor queries, keys;  // keys absent: they do not turn
     int64_t window;        // 0: all
   };
-  Positions positions_of(int64_t layer, Tensor rotary, Tensor growing) const;
+  std::vector<Tensor> tables(Tape& tape, const Inputs& in) const override;
+  Positions positions_of(int64_t layer, const std::vector<Tensor>& tables) const;
   bool is_global(int64_t layer) const {
     return c_.global_attention_freq > 0 && (layer + 1) % c_.global_attention_freq == 0;
   }
   std::vector<float> growing_queries(int64_t num_positions) const;
-  Tensor self_attention(Tape& tape, const Inputs& in, const Positions& positions, Tensor n,
-                        const std::string& layer, std::vector<HeadPeaks>& peaks) const;
-  Tensor mlp(Tape& tape, Tensor n, const std::string& layer) const;
-  Tensor matrix(Tape& tape, const std::string& name, int64_t rows, int64_t cols,
-                bool to_residual = false) const;
-  Tensor norm_weight(Tape& tape, const std::string& name, int64_t cols) const;
+  Tensor self_attention(Tape& tape, Attending& with, Tensor n, int64_t index,
+                        const std::string& layer) const override;
+  Tensor attend(Attending& with, Tensor q, Tensor k, Tensor v, int64_t window,
+                const std::string& layer) const;
   Tensor bias(Tape& tape, const std::string& name, int64_t cols, bool wanted) const;
+  bool is_biased() const { return c_.variant.query_key_value_bias || c_.attention_bias; }
 
   Config c_;
 };
 
-Outputs Llama::forward(Tape& tape, const Inputs& in) const {
-  const Tensor table = tape.parameter({"model.embed_tokens.weight", c_.vocab_size, c_.hidden_size,
-                                       Role::kEmbedding, c_.initializer_range});
-  const Tensor rotary =
-      tape.constant("rotary", in.num_positions, c_.head_dim, c_.rotary.table(in.num_positions));
-  Tensor growing = {};
+std::vector<Tensor> Llama::tables(Tape& tape, const Inputs& in) const {
+  std::vector<Tensor> out = Decoder::tables(tape, in);
   if (c_.global_attention_freq > 0)
-    growing = tape.constant("growing queries", in.num_positions, c_.head_dim,
-                            growing_queries(in.num_positions));
-
-  Tensor x = tape::embedding(in.ids, table);  // [T, D], the residual stream
-  Tensor delta = {};                          // [T, D], what the last block adds to it
-  std::vector<HeadPeaks> peaks;
-  auto add_and_norm = [&](const std::string& name) {
-    const Tensor weight = norm_weight(tape, name, c_.hidden_size);
-    if (delta.tape == nullptr) return tape::rms_norm(x, weight, c_.rms_norm_eps);
-    const tape::Normed normed = tape::add_rms_norm(x, delta, weight, c_.rms_norm_eps);
-    x = normed.sum;
-    return normed.y;
-  };
-  for (int64_t i = 0; i < c_.num_hidden_layers; ++i) {
-    tape.begin_segment();
-    const std::string layer = fmt::format("model.layers.{}", i);
-    Tensor n = add_and_norm(layer + ".input_layernorm.weight");
-    delta =
-        self_attention(tape, in, positions_of(i, rotary, growing), n, layer + ".self_attn", peaks);
-    n = add_and_norm(layer + ".post_attention_layernorm.weight");
-    delta = mlp(tape, n, layer + ".mlp");
-  }
-  tape.begin_segment();
-  const Tensor hidden = add_and_norm("model.norm.weight");
-  if (c_.tie_word_embeddings) return {hidden, table, peaks};
-  return {hidden,
-          tape.parameter({"lm_head.weight", c_.vocab_size, c_.hidden_size, Role::kHead,
-                          c_.initializer_range}),
-          peaks};
+    out.push_back(tape.constant("growing queries", in.num_positions, c_.head_dim,
+                                growing_queries(in.num_positions)));
+  return out;
 }
 
-Llama::Positions Llama::positions_of(int64_t layer, Tensor rotary, Tensor growing) const {
-  if (is_global(layer)) return {growing, {}, 0};
-  return {rotary, rotary, layer < c_.first_window_layer ? 0 : c_.window};
+Llama::Positions Llama::positions_of(int64_t layer, const std::vector<Tensor>& tables) const {
+  if (is_global(layer)) return {tables[1], {}, 0};
+  return {tables[0], tables[0], layer < c_.first_window_layer ? 0 : c_.window};
 }
 
 // A table for rope() that turns nothing and multiplies a query at position p by
@@ -129,13 +86,14 @@ std::vector<float> Llama::growing_queries(int64_t num_positions) const {
   return table;
 }
 
-Tensor Llama::self_attention(Tape& tape, const Inputs& in, const Positions& positions, Tensor n,
-                             const std::string& layer, std::vector<HeadPeaks>& peaks) const {
+Tensor Llama::self_attention(Tape& tape, Attending& with, Tensor n, int64_t index,
+                             const std::string& layer) const {
   const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads, width = c_.head_dim;
-  const bool biased = c_.variant.query_key_value_bias || c_.attention_bias;
+  const Inputs& in = with.in;
+  const Positions positions = positions_of(index, with.tables);
   const auto projection = [&](const std::string& name, int64_t rows) -> tape::Weight {
     return {matrix(tape, layer + name + ".weight", rows, c_.hidden_size),
-            bias(tape, layer + name + ".bias", rows, biased)};
+            bias(tape, layer + name + ".bias", rows, is_biased())};
   };
   const std::vector<Tensor> qkv =
       tape::linear(n, {projection(".q_proj", H * width), projection(".k_proj", K * width),
@@ -149,47 +107,27 @@ Tensor Llama::self_attention(Tape& tape, const Inputs& in, const Positions& posi
   const Tensor k =
       in.remember(tape, layer + ".k", turned(qkv[1], ".k_norm.weight", positions.keys, K));
   const Tensor v = in.remember(tape, layer + ".v", qkv[2]);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(width));
-  const kernels::AttentionArguments arguments{H, K, width, width, scale, positions.window};
-  Tensor y;  // [T, H width]
-  if (in.wants_peaks && !biased && !c_.variant.query_key_norm) {
-    const tape::Attended out = tape::attention_with_peaks(q, k, v, in.spans, arguments);
-    HeadPeaks of{out.peaks, layer + ".q_proj.weight", layer + ".k_proj.weight", {}, {}, width};
-    for (int64_t h = 0; h < H; ++h) {
-      of.query_heads.push_back(h);
-      of.key_heads.push_back(h / (H / K));
-    }
-    peaks.push_back(std::move(of));
-    y = out.y;
-  } else {
-    y = tape::attention(q, k, v, in.spans, arguments);
-  }
+  const Tensor y = attend(with, q, k, v, positions.window, layer);  // [T, H width]
   return tape::linear(y,
                       {{matrix(tape, layer + ".o_proj.weight", c_.hidden_size, H * width, true),
                         bias(tape, layer + ".o_proj.bias", c_.hidden_size, c_.attention_bias)}})[0];
 }
 
-Tensor Llama::mlp(Tape& tape, Tensor n, const std::string& layer) const {
-  const int64_t D = c_.hidden_size, F = c_.intermediate_size;
-  const std::vector<Tensor> gate_up =
-      tape::linear(n, {{matrix(tape, layer + ".gate_proj.weight", F, D)},
-                       {matrix(tape, layer + ".up_proj.weight", F, D)}});
-  const Tensor h = tape::silu_mul(gate_up[0], gate_up[1]);  // [T, F]
-  return tape::linear(h, {{matrix(tape, layer + ".down_proj.weight", D, F, true)}})[0];
-}
-
-// Projections back into the residual stream start smaller by sqrt(2 layers), so that its size does
-// not grow with depth (Radford et al., "Language models are unsupervised multitask learners",
-// 2019).
-Tensor Llama::matrix(Tape& tape, const std::string& name, int64_t rows, int64_t cols,
-                     bool to_residual) const {
-  const double depth = std::sqrt(2.0 * static_cast<double>(c_.num_hidden_layers));
-  const double std = to_residual ? c_.initializer_range / depth : c_.initializer_range;
-  return tape.parameter({name, rows, cols, Role::kMatrix, std});
-}
-
-Tensor Llama::norm_weight(Tape& tape, const std::string& name, int64_t cols) const {
-  return tape.parameter({name, 1, cols, Role::kVector, 0, 1.0});
+Tensor Llama::attend(Attending& with, Tensor q, Tensor k, Tensor v, int64_t window,
+                     const std::string& layer) const {
+  const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads, width = c_.head_dim;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(width));
+  const kernels::AttentionArguments arguments{H, K, width, width, scale, window};
+  if (!with.in.wants_peaks || is_biased() || c_.variant.query_key_norm)
+    return tape::attention(q, k, v, with.in.spans, arguments);
+  const tape::Attended out = tape::attention_with_peaks(q, k, v, with.in.spans, arguments);
+  HeadPeaks of{out.peaks, layer + ".q_proj.weight", layer + ".k_proj.weight", {}, {}, width};
+  for (int64_t h = 0; h < H; ++h) {
+    of.query_heads.push_back(h);
+    of.key_heads.push_back(h / (H / K));
+  }
+  with.peaks.push_back(std::move(of));
+  return out.y;
 }
 
 Tensor Llama::bias(Tape& tape, const std::string& name, int64_t cols, bool wanted) const {
@@ -199,23 +137,7 @@ Tensor Llama::bias(Tape& tape, const std::string& name, int64_t cols, bool wante
 
 nlohmann::json Llama::config() const {
   const bool is_qwen = c_.variant.query_key_value_bias || c_.variant.query_key_norm;
-  nlohmann::json out = {{"architectures", {c_.variant.class_name}},
-                        {"model_type", c_.variant.model_type},
-                        {"vocab_size", c_.vocab_size},
-                        {"hidden_size", c_.hidden_size},
-                        {"intermediate_size", c_.intermediate_size},
-                        {"num_hidden_layers", c_.num_hidden_layers},
-                        {"num_attention_heads", c_.num_attention_heads},
-                        {"num_key_value_heads", c_.num_key_value_heads},
-                        {"head_dim", c_.head_dim},
-                        {"hidden_act", "silu"},
-                        {"max_position_embeddings", c_.max_position_embeddings},
-                        {"initializer_range", c_.initializer_range},
-                        {"rms_norm_eps", c_.rms_norm_eps},
-                        {"attention_dropout", 0.0},
-                        {"tie_word_embeddings", c_.tie_word_embeddings},
-                        {"use_cache", true}};
-  c_.rotary.put(out);
+  nlohmann::json out = base_config(c_.variant.model_type, c_.variant.class_name);
   const std::string type = c_.variant.model_type;
   if (type == "llama") {
     out["mlp_bias"] = false;
@@ -237,44 +159,17 @@ nlohmann::json Llama::config() const {
   return out;
 }
 
-// Configs write null for what follows from other keys.
-int64_t optional_integer(Table& table, const char* key, int64_t fallback, int64_t maximum) {
-  const nlohmann::json* value = table.raw(key);
-  return value == nullptr || value->is_null() ? fallback : table.integer(key, fallback, 1, maximum);
-}
-
 Config read_config(Table& table, const Variant& variant, int64_t max_positions) {
-  // Bounds far above any model, low enough that no count of parameters or bytes passes 63 bits.
-  constexpr int64_t kWidth = int64_t{1} << 17;
   Config c{};
   c.variant = variant;
-  c.vocab_size = table.integer("vocab_size", std::nullopt, 2, INT32_MAX);
-  c.hidden_size = table.integer("hidden_size", std::nullopt, 1, kWidth);
-  c.intermediate_size = table.integer("intermediate_size", std::nullopt, 1, 4 * kWidth);
-  c.num_hidden_layers = table.integer("num_hidden_layers", std::nullopt, 1, 4096);
-  c.num_attention_heads = table.integer("num_attention_heads", std::nullopt, 1, kWidth);
+  c.num_attention_heads = table.integer("num_attention_heads", std::nullopt, 1, kWidthMax);
   c.num_key_value_heads =
-      optional_integer(table, "num_key_value_heads", c.num_attention_heads, kWidth);
-  c.head_dim = optional_integer(table, "head_dim", 0, 65536);
-  if (c.head_dim == 0) {
-    if (c.hidden_size % c.num_attention_heads != 0)
-      table.reject("hidden_size", fmt::format("a multiple of num_attention_heads = {} (or give "
-                                              "head_dim)",
-                                              c.num_attention_heads));
-    c.head_dim = std::max<int64_t>(1, c.hidden_size / c.num_attention_heads);
-  }
-  if (c.head_dim > kWidth / c.num_attention_heads)
-    table.reject("head_dim", fmt::format("at most {} / num_attention_heads", kWidth));
-  if (c.head_dim % 2 != 0) table.reject("head_dim", "even, for rotary pairs");
+      optional_integer(table, "num_key_value_heads", c.num_attention_heads, kWidthMax);
   if (c.num_attention_heads % c.num_key_value_heads != 0)
     table.reject("num_key_value_heads",
                  fmt::format("a divisor of num_attention_heads = {}", c.num_attention_heads));
-  c.max_position_embeddings = table.integer("max_position_embeddings", max_positions, 1, INT32_MAX);
-  c.rms_norm_eps = table.number("rms_norm_eps", 1e-6, 0, 1);
-  c.initializer_range = table.number("initializer_range", 0.02, 0, 10);
-  c.tie_word_embeddings = table.boolean("tie_word_embeddings", false);
+  read_decoder(table, max_positions, c);
   table.choice("hidden_act", "silu", {"silu"});
-  c.rotary = read_rotary(table, c.head_dim, c.max_position_embeddings);
   return c;
 }
 
