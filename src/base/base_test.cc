@@ -148,6 +148,16 @@ TEST(Config, NamesFileKeyExpectedAndFound) {
   EXPECT_EQ(table.finish(true).error().message,
             "r.toml: [model] `layers` must be an integer from 1 to 100, is \"x\"");
   EXPECT_EQ(parse_toml("a = \n", "r.toml").error().message.substr(0, 9), "r.toml:1:");
+  std::string dots = "a";
+  for (int i = 0; i < 1000000; ++i) dots += ".a";
+  for (const std::string& text :
+       {dots + " = 1", "[" + dots + "]", "a = \"\"\"\"\"\"\n" + dots + " = 1",
+        "a = '\\' # '\n[[" + dots + "]]", "b = { c = 1, " + dots + " = 2 }"})
+    EXPECT_EQ(parse_toml(text, "r.toml").error().message, "r.toml: TOML key of more than 32 parts");
+  for (const std::string& text :
+       {"a = '" + dots + "'", "a = \"\"\"\n" + dots + "\"\"\"", "# " + dots,
+        "a = \"\\\"" + dots + "\"", std::string("a = [0.1, 0.2]")})
+    EXPECT_TRUE(parse_toml(text, "r.toml").ok());
 }
 
 TEST(Config, HostileJsonIsRefused) {
