@@ -21,6 +21,12 @@ fs::path fresh_directory(const std::string& name) {
   return path;
 }
 
+TEST(Result, AMessageIsOneLineWhateverItQuotes) {
+  EXPECT_EQ(fail("no key `{}`", "a\nb\t\x7f").message, "no key `a b  `");
+  const std::string message = fail("{}", std::string(3999, 'a') + "나이테").message;
+  EXPECT_EQ(message, std::string(3999, 'a') + "...");
+}
+
 TEST(Philox, MatchesThePublishedVectors) {
   // Random123 distribution, kat_vectors, philox4x32 10 rounds.
   EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
