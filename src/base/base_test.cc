@@ -21,6 +21,12 @@ fs::path fresh_directory(const std::string& name) {
   return path;
 }
 
+TEST(Result, AMessageIsOneLineWhateverItQuotes) {
+  EXPECT_EQ(fail("no key `{}`", "a\nb\t\x7f").message, "no key `a b  `");
+  const std::string message = fail("{}", std::string(3999, 'a') + "나이테").message;
+  EXPECT_EQ(message, std::string(3999, 'a') + "...");
+}
+
 TEST(Philox, MatchesThePublishedVectors) {
   // Random123 distribution, kat_vectors, philox4x32 10 rounds.
   EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
@@ -148,6 +154,16 @@ TEST(Config, NamesFileKeyExpectedAndFound) {
   EXPECT_EQ(table.finish(true).error().message,
             "r.toml: [model] `layers` must be an integer from 1 to 100, is \"x\"");
   EXPECT_EQ(parse_toml("a = \n", "r.toml").error().message.substr(0, 9), "r.toml:1:");
+  std::string dots = "a";
+  for (int i = 0; i < 1000000; ++i) dots += ".a";
+  for (const std::string& text :
+       {dots + " = 1", "[" + dots + "]", "a = \"\"\"\"\"\"\n" + dots + " = 1",
+        "a = '\\' # '\n[[" + dots + "]]", "b = { c = 1, " + dots + " = 2 }"})
+    EXPECT_EQ(parse_toml(text, "r.toml").error().message, "r.toml: TOML key of more than 32 parts");
+  for (const std::string& text :
+       {"a = '" + dots + "'", "a = \"\"\"\n" + dots + "\"\"\"", "# " + dots,
+        "a = \"\\\"" + dots + "\"", std::string("a = [0.1, 0.2]")})
+    EXPECT_TRUE(parse_toml(text, "r.toml").ok());
 }
 
 TEST(Config, HostileJsonIsRefused) {

@@ -14,6 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int kDepthMax = 100;
+constexpr int kKeyPartsMax = 32;
 
 json to_json(const toml::node& node) {
   if (const auto* table = node.as_table()) {
@@ -55,6 +56,41 @@ bool too_deep(std::string_view text) {
   return false;
 }
 
+// The end of the TOML string that begins at `at`: behind its closing quotes, or where its line ends
+// if it has none.
+size_t end_of_toml_string(std::string_view text, size_t at) {
+  const char quote = text[at];
+  const size_t quotes = text.substr(at, 3) == std::string(3, quote) ? 3 : 1;
+  for (size_t i = at + quotes; i < text.size(); ++i) {
+    if (quote == '"' && text[i] == '\\') {
+      ++i;
+    } else if (quotes == 1 && (text[i] == quote || text[i] == '\n')) {
+      return i + 1;
+    } else if (quotes == 3 && text.substr(i, 3) == std::string(3, quote)) {
+      return std::min(text.find_first_not_of(quote, i), i + 5);  // two may belong to the string
+    }
+  }
+  return text.size();
+}
+
+// toml++ bounds how deep values nest, but not the tables that the parts of a key open, and recurses
+// to free them. Parts are counted by their dots, outside strings and comments.
+bool has_long_key(std::string_view text) {
+  int dots = 0;
+  for (size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    if (c == '"' || c == '\'') {
+      i = end_of_toml_string(text, i);
+      continue;
+    }
+    if (c == '#') i = std::min(text.find('\n', i), text.size() - 1);
+    if (c == '.' && ++dots >= kKeyPartsMax) return true;
+    if (std::string_view(",=[]{}#\n").find(c) != std::string_view::npos) dots = 0;
+    ++i;
+  }
+  return false;
+}
+
 std::string shown(const json& value) {
   std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
   if (text.size() > 60) text = text.substr(0, 57) + "...";
@@ -79,6 +115,7 @@ int edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 Result<json> parse_toml(std::string_view text, std::string_view name) {
+  if (has_long_key(text)) return fail("{}: TOML key of more than {} parts", name, kKeyPartsMax);
   try {
     return to_json(toml::parse(text));
   } catch (const toml::parse_error& error) {

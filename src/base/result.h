@@ -21,10 +21,14 @@ struct Error {
   std::string message;
 };
 
+// The text without control characters and cut after some thousand bytes: messages quote names and
+// keys out of files, which may hold anything.
+std::string one_line(std::string text);
+
 // fail("cannot read {}: {}", path, reason) makes an Error that converts to any Result<T>.
 template <class... Args>
 [[nodiscard]] Error fail(fmt::format_string<Args...> format, Args&&... args) {
-  return Error{fmt::format(format, std::forward<Args>(args)...)};
+  return Error{one_line(fmt::format(format, std::forward<Args>(args)...))};
 }
 
 template <class T>

@@ -18,6 +18,7 @@ void add_digest(CLI::App& app, int& exit_code);
 void add_tokenizer(CLI::App& app, int& exit_code);
 void add_data(CLI::App& app, int& exit_code);
 void add_export(CLI::App& app, int& exit_code);
+void add_import(CLI::App& app, int& exit_code);
 void add_grow(CLI::App& app, int& exit_code);
 void add_key(CLI::App& app, int& exit_code);
 void add_log(CLI::App& app, int& exit_code);

@@ -12,22 +12,10 @@ namespace naite::cmd {
 namespace {
 
 namespace fs = std::filesystem;
-using formats::StoredType;
 
 struct ExportArguments {
   std::string model, to, out, quantize = "f16", dtype, shard_size;
 };
-
-Result<StoredType> dtype_of(const std::string& name, const nlohmann::json& config) {
-  std::string wanted = name;
-  for (const char* key : {"torch_dtype", "dtype"})
-    if (wanted.empty() && config.contains(key) && config[key].is_string())
-      wanted = config[key].get<std::string>();
-  if (wanted == "float32" || wanted.empty()) return StoredType::kF32;
-  if (wanted == "float16") return StoredType::kF16;
-  if (wanted == "bfloat16") return StoredType::kBf16;
-  return fail("--dtype {}: float32, float16 and bfloat16 can be written", wanted);
-}
 
 // "5GB", "300MB", "4096": decimal units, as in transformers.
 Result<int64_t> parse_size(const std::string& text) {
@@ -63,7 +51,7 @@ Status run_export(const ExportArguments& arguments) {
     NAITE_TRY(formats::export_gguf(files, *model, out, arguments.quantize));
   } else {
     formats::HuggingFaceOptions options;
-    NAITE_ASSIGN(options.dtype, dtype_of(arguments.dtype, files.config()));
+    NAITE_ASSIGN(options.dtype, formats::dtype_of(arguments.dtype, files.config()));
     NAITE_ASSIGN(options.shard_bytes, parse_size(arguments.shard_size));
     NAITE_TRY(formats::export_hugging_face(files, *model, out, options));
   }

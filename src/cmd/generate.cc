@@ -24,7 +24,7 @@ Status generate(const GenerateArguments& arguments) {
   NAITE_ASSIGN(const std::filesystem::path directory, train::model_directory(arguments.model));
   NAITE_ASSIGN(formats::LoadedModel loaded, formats::load_model(directory, *machine.kernels));
   NAITE_ASSIGN(const data::Tokenizer tokenizer,
-               data::Tokenizer::from_json(loaded.tokenizer_json, directory.string()));
+               data::Tokenizer::from_json(loaded.tokenizer_json, loaded.tokenizer_name));
   std::vector<int32_t> ids = tokenizer.encode(arguments.prompt);
   if (loaded.begin_token >= 0) ids.insert(ids.begin(), loaded.begin_token);
   if (ids.empty()) return fail("--prompt is empty and the model has no token to begin with");
@@ -52,7 +52,9 @@ Status generate(const GenerateArguments& arguments) {
 void add_generate(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<GenerateArguments>();
   CLI::App* command = app.add_subcommand("generate", "Continue a text with a model");
-  command->add_option("model", arguments->model, "Model directory, or a run: its newest checkpoint")
+  command
+      ->add_option("model", arguments->model,
+                   "Model directory, .gguf file, or a run: its newest checkpoint")
       ->required();
   command->add_option("--prompt", arguments->prompt, "Text to continue")->required();
   command->add_option("--max-tokens", arguments->max_tokens, "At most so many new tokens")

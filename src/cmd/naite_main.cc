@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   naite::cmd::add_tokenizer(app, exit_code);
   naite::cmd::add_data(app, exit_code);
   naite::cmd::add_export(app, exit_code);
+  naite::cmd::add_import(app, exit_code);
   naite::cmd::add_grow(app, exit_code);
   naite::cmd::add_key(app, exit_code);
   naite::cmd::add_log(app, exit_code);

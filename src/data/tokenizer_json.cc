@@ -332,6 +332,8 @@ class FileReader {
     model_->merges.reserve(merges.size());
     for (size_t rank = 0; rank < merges.size(); ++rank) {
       NAITE_ASSIGN(const auto pair, pair_of(merges[rank], rank));
+      if (pair.first.empty() || pair.second.empty())
+        return fail("{}: merge {} gives one of its own parts again", name_, rank);
       const auto left = ids_.find(pair.first), right = ids_.find(pair.second),
                  joined = ids_.find(pair.first + pair.second);
       if (left == ids_.end() || right == ids_.end() || joined == ids_.end())

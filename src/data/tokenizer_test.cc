@@ -273,6 +273,8 @@ TEST(TokenizerJson, WhatItCannotDoIsNamed) {
   EXPECT_THAT(error_of("/model/merges", json::array({json::array({"a", "b"})})),
               HasSubstr("merge 0 (\"a\" \"b\") names a token that `vocab` lacks"));
   EXPECT_THAT(error_of("/model/merges", json::array({7})), HasSubstr("merge 0 is neither"));
+  EXPECT_THAT(error_of("/model/merges", json::array({json::array({"a", ""})})),
+              HasSubstr("merge 0 gives one of its own parts again"));
   EXPECT_THAT(error_of("/model/vocab/a", -1), HasSubstr("outside 0.."));
   EXPECT_THAT(error_of("/model/byte_fallback", true), HasSubstr("byte_fallback"));
   EXPECT_THAT(error_of("/added_tokens/0/id", 1e9), HasSubstr("`id` must be"));

@@ -158,15 +158,6 @@ Result<std::vector<std::string>> files_below(const fs::path& directory) {
   return out;
 }
 
-Status write_record(const fs::path& directory, json record) {
-  NAITE_ASSIGN(const std::vector<std::string> files, files_below(directory));
-  record["files"] = json::object();
-  for (const std::string& file : files) {
-    NAITE_ASSIGN(record["files"][file], sha256_file(directory / file));
-  }
-  return write_file(directory / kRecord, record.dump(2) + "\n");
-}
-
 Status read_group(const Safetensors& file, const std::string& prefix,
                   const std::vector<tape::ParameterSpec>& specs, const fs::path& directory,
                   std::vector<float>& values) {
@@ -196,6 +187,15 @@ Status find_masters(const Safetensors& optimizer, const std::vector<tape::Parame
 }
 
 }  // namespace
+
+Status write_record(const fs::path& directory, json record) {
+  NAITE_ASSIGN(const std::vector<std::string> files, files_below(directory));
+  record["files"] = json::object();
+  for (const std::string& file : files) {
+    NAITE_ASSIGN(record["files"][file], sha256_file(directory / file));
+  }
+  return write_file(directory / kRecord, record.dump(2) + "\n");
+}
 
 Status write_checkpoint(const fs::path& directory, const CheckpointContent& content) {
   NAITE_ASSIGN(DirectoryWriter writer, DirectoryWriter::create(directory));

@@ -66,6 +66,9 @@ Status read_masters(const std::filesystem::path& directory,
 Result<std::map<std::string, std::string>> record_files(const nlohmann::json& record,
                                                         const std::string& name);
 
+// Writes record.json: `record` with the SHA-256 of every file that the directory holds.
+Status write_record(const std::filesystem::path& directory, nlohmann::json record);
+
 // SHA-256 over the model's tensors: name, type, shape and bytes, ascending by name. Any Hugging
 // Face directory.
 Result<std::string> weights_digest(const std::filesystem::path& directory);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "formats/checkpoint.h"
 #include "formats/gguf_keys.h"
 #include "model/rotary.h"
 
@@ -117,10 +118,21 @@ std::vector<float> rotary_divisors(const json& config) {
 
 Result<json> parsed_tokenizer(const ModelFiles& files) {
   NAITE_ASSIGN(const std::string text, files.tokenizer_json());
-  return parse_json(text, files.name() + ": tokenizer.json");
+  return parse_json(text, files.tokenizer_name());
 }
 
 }  // namespace
+
+Result<StoredType> dtype_of(const std::string& name, const json& config) {
+  std::string wanted = name;
+  for (const char* key : {"torch_dtype", "dtype"})
+    if (wanted.empty() && config.contains(key) && config[key].is_string())
+      wanted = config[key].get<std::string>();
+  if (wanted == "float32" || wanted.empty()) return StoredType::kF32;
+  if (wanted == "float16") return StoredType::kF16;
+  if (wanted == "bfloat16") return StoredType::kBf16;
+  return fail("--dtype {}: float32, float16 and bfloat16 can be written", wanted);
+}
 
 Status export_hugging_face(const ModelFiles& files, const model::Model& model,
                            const fs::path& directory, const HuggingFaceOptions& options) {
@@ -156,6 +168,11 @@ Status export_hugging_face(const ModelFiles& files, const model::Model& model,
     NAITE_TRY(write_file(out / "chat_template.jinja", chat->get<std::string>()));
   NAITE_TRY(write_model_safetensors(out, std::move(targets), {}, source_of(files, by_name, 0),
                                     options.shard_bytes));
+  if (!options.record.is_null()) {
+    json record = options.record;
+    NAITE_ASSIGN(record["weights_digest"], weights_digest(out));
+    NAITE_TRY(write_record(out, std::move(record)));
+  }
   return writer.commit();
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 // A model written anew in a format of choice, tensor by tensor: one tensor is in memory at a time.
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,7 +15,13 @@ namespace naite::formats {
 struct HuggingFaceOptions {
   StoredType dtype = StoredType::kBf16;  // F32, F16 or BF16, for every tensor
   int64_t shard_bytes = 0;               // 0: one file
+  // Where the model comes from, for record.json, which also gets the digest of the weights and of
+  // every file; null: no record is written.
+  nlohmann::json record;
 };
+
+// The type that weights are to be written in: as asked for, or as config.json says, or float32.
+Result<StoredType> dtype_of(const std::string& name, const nlohmann::json& config);
 
 // A directory that transformers opens: config.json, generation_config.json, the tokenizer's files,
 // and the weights in one file or in shards. `directory` must not exist; it appears complete or not

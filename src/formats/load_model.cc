@@ -34,7 +34,9 @@ Result<LoadedModel> load_model(const std::filesystem::path& path, kernels::Kerne
     const kernels::View master = loaded.parameters->master(p);
     kernels.upload(master.data, values.data(), master.bytes());
   }
-  NAITE_ASSIGN(const nlohmann::json tokenizer, parse_json(loaded.tokenizer_json, files.name()));
+  loaded.tokenizer_name = files.tokenizer_name();
+  NAITE_ASSIGN(const nlohmann::json tokenizer,
+               parse_json(loaded.tokenizer_json, loaded.tokenizer_name));
   loaded.begin_token = begin_token_of(tokenizer);
   return loaded;
 }

@@ -13,7 +13,7 @@ namespace naite::formats {
 struct LoadedModel {
   std::unique_ptr<model::Model> model;
   std::unique_ptr<tape::Parameters> parameters;
-  std::string tokenizer_json;
+  std::string tokenizer_json, tokenizer_name;  // its text, and where it stood
   int32_t begin_token = -1;  // what every text starts with; -1: nothing
 };
 

@@ -33,6 +33,7 @@ class ModelFiles {
   Status read(const tape::ParameterSpec& spec, std::span<float> out) const;
 
   Result<std::string> tokenizer_json() const;
+  std::string tokenizer_name() const { return is_gguf() ? name_ : name_ + "/tokenizer.json"; }
   // tokenizer_config.json and generation_config.json; empty tables if there are none.
   Result<nlohmann::json> tokenizer_config() const;
   Result<nlohmann::json> generation_config() const;

@@ -95,9 +95,11 @@ nlohmann::json Decoder::base_config(const char* model_type, const char* class_na
   return out;
 }
 
-int64_t optional_integer(Table& table, const char* key, int64_t fallback, int64_t maximum) {
+int64_t optional_integer(Table& table, const char* key, int64_t fallback, int64_t maximum,
+                         int64_t minimum) {
   const nlohmann::json* value = table.raw(key);
-  return value == nullptr || value->is_null() ? fallback : table.integer(key, fallback, 1, maximum);
+  return value == nullptr || value->is_null() ? fallback
+                                              : table.integer(key, fallback, minimum, maximum);
 }
 
 namespace {

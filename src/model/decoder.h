@@ -27,7 +27,8 @@ struct DecoderConfig {
 // have rules of their own. Errors are kept in `table`.
 void read_decoder(Table& table, int64_t max_positions, DecoderConfig& config);
 // Configs write null for what follows from other keys.
-int64_t optional_integer(Table& table, const char* key, int64_t fallback, int64_t maximum);
+int64_t optional_integer(Table& table, const char* key, int64_t fallback, int64_t maximum,
+                         int64_t minimum = 1);
 
 class Decoder : public Model {
  public:

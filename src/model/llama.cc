@@ -181,10 +181,12 @@ void read_attention_bias(Table& table, Config& c) {
 // kind of every layer.
 void read_qwen_window(Table& table, Config& c) {
   c.window = optional_integer(table, "sliding_window", 4096, INT32_MAX);
-  c.first_window_layer = optional_integer(table, "max_window_layers", 28, 100'000);
+  c.first_window_layer = optional_integer(table, "max_window_layers", 28, 100'000, 0);
   const std::vector<std::string> kinds = table.strings("layer_types");
   if (!table.boolean("use_sliding_window", false)) c.window = 0;
   if (c.window == 0 || kinds.empty()) return;
+  if (static_cast<int64_t>(kinds.size()) != c.num_hidden_layers)
+    table.reject("layer_types", fmt::format("a list of {} kinds", c.num_hidden_layers));
   c.first_window_layer = 0;
   for (const std::string& kind : kinds) c.first_window_layer += kind == "full_attention" ? 1 : 0;
   for (size_t i = 0; i < kinds.size(); ++i)

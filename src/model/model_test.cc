@@ -261,6 +261,26 @@ TEST(Config, BadModelsAreOneClearLine) {
             "r.toml: [model] `hidden_size` must be an integer from 1 to 131072, is \"x\"");
 }
 
+TEST(Config, WindowsOfQwenBeginAtAnyLayer) {
+  json config = small_model("qwen2");
+  config.erase("max_window_layers");
+  const auto kinds = [&](const json& layers) {
+    config["layer_types"] = layers;
+    return make_model(config, "r:", false);
+  };
+  const auto count = config["num_hidden_layers"].get<size_t>();
+  const auto every = kinds(json(count, "sliding_attention"));
+  ASSERT_TRUE(every.ok()) << every.error().message;
+  const json written = (*every)->config();
+  EXPECT_EQ(written["max_window_layers"], 0);
+  const auto again = make_model(written, "again:", false);
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ((*again)->config(), written);
+  const auto more = kinds(json(count + 1, "sliding_attention"));
+  ASSERT_FALSE(more.ok());
+  EXPECT_NE(more.error().message.find("`layer_types` must be a list of"), std::string::npos);
+}
+
 TEST(Motif, LambdaStartsAsInThePublishedModels) {
   const double expected[] = {-0.009915, 0.2, 0.355509, 0.470713, 0.556058};
   for (int64_t layer = 0; layer < 5; ++layer)

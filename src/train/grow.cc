@@ -312,28 +312,25 @@ class Growth {
   std::map<std::string, ParameterSpec> parents_;
 };
 
-// What branch.json says of the parent: its weights, and the state if it is a checkpoint of ours.
-Result<json> parent_record(const fs::path& checkpoint) {
-  json out = {{"from", fs::absolute(checkpoint).lexically_normal().string()},
-              {"grown", true},
-              {"step", 0},
-              {"recipe_digest", ""}};
-  if (!fs::is_directory(checkpoint)) {
-    NAITE_ASSIGN(out["weights_digest"], sha256_file(checkpoint));
+}  // namespace
+
+Result<json> origin_of(const fs::path& model) {
+  json out = {{"from", fs::absolute(model).lexically_normal().string()}, {"recipe_digest", ""}};
+  if (!fs::is_directory(model)) {
+    NAITE_ASSIGN(out["weights_digest"], sha256_file(model));
   } else {
-    NAITE_ASSIGN(out["weights_digest"], formats::weights_digest(checkpoint));
+    NAITE_ASSIGN(out["weights_digest"], formats::weights_digest(model));
   }
   out["state_digest"] = out["weights_digest"];
-  if (!fs::exists(checkpoint / "record.json")) return out;
-  NAITE_ASSIGN(const std::string text, read_file(checkpoint / "record.json"));
-  NAITE_ASSIGN(const json record, parse_json(text, (checkpoint / "record.json").string()));
+  if (!fs::exists(model / "record.json")) return out;
+  NAITE_ASSIGN(const std::string text, read_file(model / "record.json"));
+  NAITE_ASSIGN(const json record, parse_json(text, (model / "record.json").string()));
+  if (!record.is_object()) return out;
   for (const char* key : {"state_digest", "recipe_digest"})
-    if (record.is_object() && record.contains(key) && record[key].is_string())
-      out[key] = record[key];
+    if (record.contains(key) && record[key].is_string()) out[key] = record[key];
+  if (record.contains("origin")) out["origin"] = record["origin"];
   return out;
 }
-
-}  // namespace
 
 Result<StartWeights> grow(const fs::path& checkpoint, const Recipe& recipe, ThreadPool& pool) {
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(checkpoint));
@@ -347,7 +344,9 @@ Result<StartWeights> grow(const fs::path& checkpoint, const Recipe& recipe, Thre
   out.vocab_size = parent->vocab_size();
   NAITE_ASSIGN(out.masters, Growth(files, *parent, *child, recipe, pool)
                                 .weights(model::parameters_of(*child)));
-  NAITE_ASSIGN(out.parent, parent_record(checkpoint));
+  NAITE_ASSIGN(out.parent, origin_of(checkpoint));
+  out.parent["grown"] = true;
+  out.parent["step"] = 0;
   return out;
 }
 

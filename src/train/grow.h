@@ -28,4 +28,8 @@ struct StartWeights {
 Result<StartWeights> grow(const std::filesystem::path& checkpoint, const Recipe& recipe,
                           ThreadPool& pool);
 
+// What a model of ours or of others says of where it comes from: its path, the digests of its
+// weights (a GGUF file: of the file), state and recipe, and in "origin" what an import wrote.
+Result<nlohmann::json> origin_of(const std::filesystem::path& model);
+
 }  // namespace naite::train

@@ -26,16 +26,19 @@ std::vector<ledger::Verifier> read_keys(Table& table, std::string_view key,
 
 Result<Policy> Policy::load(const std::filesystem::path& path) {
   NAITE_ASSIGN(const std::string text, read_file(path));
-  NAITE_ASSIGN(const nlohmann::json value, parse_toml(text, path.string()));
-  Table table(value, path.string() + ":");
+  return parse(text, path.string());
+}
+
+Result<Policy> Policy::parse(std::string_view text, const std::string& name) {
+  NAITE_ASSIGN(const nlohmann::json value, parse_toml(text, name));
+  Table table(value, name + ":");
   Policy out;
   out.publishers = read_keys(table, "publishers", ledger::KeyType::kEd25519);
   out.witnesses = read_keys(table, "witnesses", ledger::KeyType::kCosignature);
   out.quorum = table.integer("quorum", static_cast<int64_t>(out.witnesses.size()), 0,
                              static_cast<int64_t>(out.witnesses.size()));
   NAITE_TRY(table.finish());
-  if (out.publishers.empty())
-    return fail("{}: name at least one key under `publishers`", path.string());
+  if (out.publishers.empty()) return fail("{}: name at least one key under `publishers`", name);
   return out;
 }
 

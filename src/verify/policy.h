@@ -6,6 +6,8 @@
 //   witnesses = ["witness.example+5678ef01+BdE..."]        public keys of cosigners (type 04)
 //   quorum = 1                                             so many of them must have cosigned
 #include <filesystem>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "ledger/note.h"
@@ -17,6 +19,7 @@ struct Policy {
   int64_t quorum = 0;
 
   static Result<Policy> load(const std::filesystem::path& path);
+  static Result<Policy> parse(std::string_view text, const std::string& name);
 };
 
 }  // namespace naite::verify

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from support import TEXT, naite
+from support import FIGURES, TEXT, naite
 
 # A recipe that learns the few lines of support.TEXT by heart in seconds.
 RECIPE = """
@@ -61,3 +61,8 @@ def trained_run(tmp_path_factory):
 def trained_qwen3(tmp_path_factory):
     return train(tmp_path_factory.mktemp("qwen3"), model_type="qwen3", tied="true",
                  precision="bf16")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for name, (value, limit) in FIGURES.items():
+        terminalreporter.write_line(f"{name}: {value:.2g} at most, limit {limit:g}")

@@ -65,6 +65,15 @@ def worst(ours, theirs):
     return max(float(np.abs(a - b).max() / (b.max() - b.min())) for a, b in zip(ours, theirs))
 
 
+FIGURES = {}  # what was measured: the greatest value of each name, and its limit
+
+
+def expect_below(limit, value, name):
+    """That `value` is below `limit`; conftest.py prints the figures at the end."""
+    FIGURES[name] = (max(float(value), FIGURES.get(name, (0.0,))[0]), limit)
+    assert value < limit, name
+
+
 def softmax(rows):
     exponent = np.exp(rows.astype(np.float64) - rows.max(-1, keepdims=True))
     return exponent / exponent.sum(-1, keepdims=True)

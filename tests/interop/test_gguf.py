@@ -4,8 +4,8 @@ import gguf
 import numpy as np
 import pytest
 
-from support import (CASES, PROMPTS, TEXT, LlamaCpp, make_model, make_tokenizer, naite,
-                     naite_logits, sequences, softmax, worst)
+from support import (CASES, PROMPTS, TEXT, LlamaCpp, expect_below, make_model, make_tokenizer,
+                     naite, naite_logits, sequences, softmax, worst)
 
 WINDOWED = [case for case, (_, d) in CASES.items() if d.get("sliding_window")]
 
@@ -28,8 +28,10 @@ def test_llama_cpp_agrees(case, tmp_path):
     for text in TEXT[:5] + PROMPTS + ["<|im_start|>user\n나이테<|im_end|>\n"]:
         assert llama.tokenize(text) == tokenizer(text)["input_ids"]
     for sequence, logits in zip(ids, ours):
-        assert np.abs(llama.probabilities(sequence) - softmax(logits)).max() < 2e-3
-    assert worst(naite_logits(path, ids), ours) < 2e-3  # the way back
+        expect_below(2e-3, np.abs(llama.probabilities(sequence) - softmax(logits)).max(),
+                     "models of transformers in llama.cpp, f16, probabilities")
+    expect_below(2e-3, worst(naite_logits(path, ids), ours),
+                 "GGUF read back, f16, logits, share of their range")
 
 
 @pytest.mark.parametrize("case", ["llama", "qwen3_tied"])
@@ -41,10 +43,12 @@ def test_quantized_perplexity_is_near(case, tmp_path):
         ids = sequences(tokenizer, 60)[0]
         theirs = LlamaCpp(path).probabilities(ids)
         ours = softmax(naite_logits(path, [ids])[0])  # the same file, dequantised here
-        assert np.abs(theirs - ours).max() < 3e-2
+        expect_below(3e-2, np.abs(theirs - ours).max(),
+                     f"{quantization} in llama.cpp and here, probabilities")
         loss[quantization] = -np.log(theirs[np.arange(len(ids) - 1), ids[1:]]).mean()
-    assert abs(loss["q8_0"] - loss["f16"]) < 0.01
-    assert abs(loss["q4_k_m"] - loss["f16"]) < 0.15
+    for quantization, limit in [("q8_0", 0.01), ("q4_k_m", 0.15)]:
+        expect_below(limit, abs(loss[quantization] - loss["f16"]),
+                     f"loss in llama.cpp, {quantization} against f16, nats")
 
 
 def test_the_gguf_package_reads_every_type(tmp_path):

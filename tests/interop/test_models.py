@@ -4,7 +4,8 @@ import pytest
 import torch
 import transformers
 
-from support import CASES, make_model, make_tokenizer, naite_logits, sequences, torch_logits, worst
+from support import (CASES, expect_below, make_model, make_tokenizer, naite_logits, sequences,
+                     torch_logits, worst)
 
 LIMIT = 1e-4  # of the range of the logits
 
@@ -14,7 +15,8 @@ def test_fp32(case, tmp_path):
     model = make_model(case)
     model.save_pretrained(tmp_path)
     ids = sequences(make_tokenizer(), 100)
-    assert worst(naite_logits(tmp_path, ids), torch_logits(model, ids)) < LIMIT
+    expect_below(LIMIT, worst(naite_logits(tmp_path, ids), torch_logits(model, ids)),
+                 "models of transformers in Naite, logits, share of their range")
 
 
 @pytest.mark.parametrize("case", ["llama", "qwen2_tied", "qwen3"])
@@ -25,4 +27,5 @@ def test_shards_and_types(case, dtype, tmp_path):
     assert (tmp_path / "model.safetensors.index.json").exists()
     wide = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     ids = sequences(make_tokenizer(), 40)
-    assert worst(naite_logits(tmp_path, ids), torch_logits(wide, ids)) < LIMIT
+    expect_below(LIMIT, worst(naite_logits(tmp_path, ids), torch_logits(wide, ids)),
+                 f"the same in shards, {dtype}")

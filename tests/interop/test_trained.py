@@ -8,8 +8,8 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from support import (PROMPTS, LlamaCpp, naite, naite_logits, sequences, softmax, torch_logits,
-                     worst)
+from support import (PROMPTS, LlamaCpp, expect_below, naite, naite_logits, sequences, softmax,
+                     torch_logits, worst)
 
 
 def newest(run):
@@ -29,7 +29,8 @@ def opened(directory):
 def test_logits_in_transformers(checkpoint):
     model, tokenizer = opened(checkpoint)
     ids = sequences(tokenizer, 100)
-    assert worst(naite_logits(checkpoint, ids), torch_logits(model, ids)) < 1e-4
+    expect_below(1e-4, worst(naite_logits(checkpoint, ids), torch_logits(model, ids)),
+                 "models of Naite in transformers, logits, share of their range")
 
 
 def test_greedy_continuations_are_identical(checkpoint, tmp_path):
@@ -69,7 +70,8 @@ def test_export_in_shards_and_types(checkpoint, dtype, tmp_path):
             assert shard.get_tensor(name).dtype == getattr(torch, dtype)
     model, tokenizer = opened(out)
     ids = sequences(tokenizer, 60)
-    assert worst(naite_logits(out, ids), torch_logits(model, ids)) < 1e-4
+    expect_below(1e-4, worst(naite_logits(out, ids), torch_logits(model, ids)),
+                 f"the same in shards, {dtype}")
 
 
 def test_llama_cpp_agrees(checkpoint, tmp_path):
@@ -82,4 +84,4 @@ def test_llama_cpp_agrees(checkpoint, tmp_path):
     ids = sequences(tokenizer, 60)[:2]
     differences = [np.abs(llama.probabilities(sequence) - softmax(logits)).max()
                    for sequence, logits in zip(ids, naite_logits(checkpoint, ids))]
-    assert max(differences) < 2e-3
+    expect_below(2e-3, max(differences), "models of Naite in llama.cpp, f16, probabilities")
