@@ -23,6 +23,7 @@ void add_key(CLI::App& app, int& exit_code);
 void add_log(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
 void add_publish(CLI::App& app, int& exit_code);
+void add_follow(CLI::App& app, int& exit_code);
 
 // Prints "naite: MESSAGE" on stderr and returns 1.
 int report_error(const Error& error);
