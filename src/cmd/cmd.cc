@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/cmd.h"
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <thread>
 
 namespace naite::cmd {
 
@@ -29,6 +31,13 @@ const std::atomic<bool>& watch_signals() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   return stop_requested;
+}
+
+bool sleep_or_stop(const std::atomic<bool>& stop, double seconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (!stop.load() && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  return stop.load();
 }
 
 std::string human_bytes(int64_t bytes) {

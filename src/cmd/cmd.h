@@ -23,12 +23,17 @@ void add_grow(CLI::App& app, int& exit_code);
 void add_key(CLI::App& app, int& exit_code);
 void add_log(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
+void add_publish(CLI::App& app, int& exit_code);
+void add_follow(CLI::App& app, int& exit_code);
 
 // Prints "naite: MESSAGE" on stderr and returns 1.
 int report_error(const Error& error);
 
 // SIGINT and SIGTERM set the flag that is returned; a second one ends the process at once.
 const std::atomic<bool>& watch_signals();
+
+// Waits; returns early, with true, when a signal asks to stop.
+bool sleep_or_stop(const std::atomic<bool>& stop, double seconds);
 
 std::string human_bytes(int64_t bytes);     // "1.2 GiB"
 std::string human_count(int64_t count);     // "17.3M"

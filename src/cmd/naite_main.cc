@@ -31,6 +31,8 @@ int main(int argc, char** argv) {
   naite::cmd::add_key(app, exit_code);
   naite::cmd::add_log(app, exit_code);
   naite::cmd::add_verify(app, exit_code);
+  naite::cmd::add_publish(app, exit_code);
+  naite::cmd::add_follow(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

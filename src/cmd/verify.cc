@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cmd/cmd.h"
+#include "verify/mirror.h"
 #include "verify/verify.h"
 
 namespace naite::cmd {
@@ -12,7 +13,7 @@ namespace naite::cmd {
 namespace {
 
 struct VerifyArguments {
-  std::string run, from, to, shard, policy, text;
+  std::string run, from, to, shard, policy, text, cache;
   int64_t sample = 0;
   int threads = 0;
   bool all = false, as_json = false;
@@ -73,6 +74,28 @@ void print_report(const verify::Report& report) {
   fmt::print("{}\n", report.sentence);
 }
 
+// The copy that a run's address stands for.
+Result<std::optional<verify::Mirror>> mirror_of(const VerifyArguments& arguments,
+                                                const verify::VerifyRequest& request) {
+  if (!ledger::is_http_url(arguments.run)) {
+    if (arguments.cache.empty()) return std::optional<verify::Mirror>();
+    return fail("--cache goes with an address (http:// or https://)");
+  }
+  ledger::HttpOptions options;
+  options.stop = request.stop;
+  const std::filesystem::path directory = arguments.cache.empty()
+                                              ? verify::Mirror::default_directory(arguments.run)
+                                              : std::filesystem::path(arguments.cache);
+  verify::Mirror::Progress progress;
+  if (request.progress)
+    progress = [show = request.progress](const std::string& file, int64_t done, int64_t total) {
+      show({file, done, total});
+    };
+  NAITE_ASSIGN(verify::Mirror mirror,
+               verify::Mirror::open(arguments.run, directory, options, std::move(progress)));
+  return std::optional<verify::Mirror>(std::move(mirror));
+}
+
 Result<bool> run_verify(const VerifyArguments& arguments) {
   verify::VerifyRequest request;
   request.run = arguments.run;
@@ -93,6 +116,11 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
       std::fflush(stderr);
       shown = true;
     };
+  NAITE_ASSIGN(std::optional<verify::Mirror> mirror, mirror_of(arguments, request));
+  if (mirror) {
+    request.mirror = &*mirror;
+    request.run = mirror->path();
+  }
   const Result<verify::Report> report = verify::verify(request, *machine.kernels, *machine.pool);
   if (shown) fmt::print(stderr, "\r\033[K");
   if (!report) return report.error();
@@ -108,7 +136,8 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
 void add_verify(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<VerifyArguments>();
   CLI::App* command = app.add_subcommand("verify", "Check a run, and train parts of it again");
-  command->add_option("run", arguments->run, "Run directory")->required();
+  command->add_option("run", arguments->run, "Run directory, or address of a published run")
+      ->required();
   command->add_option("--from", arguments->from, "Replay from this stored state (name or step)");
   command->add_option("--to", arguments->to, "... to this one");
   command
@@ -117,6 +146,8 @@ void add_verify(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_flag("--all", arguments->all, "Replay every interval");
   command->add_option("--shard", arguments->shard, "With --all: only part i of n, as i/n");
+  command->add_option("--cache", arguments->cache,
+                      "Folder for what is fetched from an address (default: below ~/.cache/naite)");
   command->add_option("--policy", arguments->policy, "Whom you trust (TOML, docs/VERIFYING.md)");
   command->add_option("--text", arguments->text,
                       "Folder with the raw text that the recipe names: pack it again and compare");
@@ -125,6 +156,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_flag("--json", arguments->as_json, "Print the report as JSON");
   command->footer(
       "Example: naite verify runs/quickstart --sample 4 --text .\n"
+      "Example: naite verify https://example.org/runs/quickstart --from 294 --to 367\n"
       "Exits 0 if everything that was checked holds, 1 if not.");
   command->callback([arguments, &exit_code] {
     const Result<bool> holds = run_verify(*arguments);

@@ -87,6 +87,10 @@ ManifestSource read_source(Table& table) {
 
 }  // namespace
 
+std::string starts_name(const std::string& shard_file) {
+  return shard_file.substr(0, shard_file.rfind('.')) + ".starts";
+}
+
 json Manifest::to_json() const {
   json list = json::array();
   for (const ManifestSource& source : sources) {

@@ -32,6 +32,9 @@ struct ManifestShard {
   std::string starts_sha256;  // of the `.starts` file
 };
 
+// The name of the file of document starts beside a shard.
+std::string starts_name(const std::string& shard_file);
+
 struct ManifestSplit {
   int64_t documents = 0;
   int64_t bytes = 0;   // raw text

@@ -14,10 +14,6 @@ namespace {
 constexpr int64_t kShardTokensMax = int64_t{1} << 28;
 constexpr size_t kBufferBytes = size_t{1} << 20;
 
-std::string starts_name(const std::string& file) {
-  return file.substr(0, file.rfind('.')) + ".starts";
-}
-
 Status check_file(const fs::path& path, const std::string& sha256) {
   NAITE_ASSIGN(const std::string found, sha256_file(path));
   if (found == sha256) return {};

@@ -6,6 +6,7 @@
 // by byte.
 #include "ledger/canonical_json.h"
 #include "ledger/encoding.h"
+#include "ledger/http.h"
 #include "ledger/keys.h"
 #include "ledger/log.h"
 #include "ledger/merkle.h"

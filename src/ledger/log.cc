@@ -14,9 +14,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr uintmax_t kBundleBytesMax = kTileWidth * (2 + kEntryBytesMax);
-constexpr int64_t kSizeMax = int64_t{1} << 24;  // entries that are read at all
-
 // A regular file, not a link, of at most `bytes_max` bytes.
 Result<std::string> read_plain_file(const fs::path& path, uintmax_t bytes_max) {
   std::error_code code;
@@ -51,7 +48,8 @@ Result<Head> read_head(const fs::path& directory, Note& note) {
   NAITE_ASSIGN(const std::string text, read_plain_file(path, kNoteBytesMax));
   NAITE_ASSIGN(note, Note::parse(text, path.string()));
   NAITE_ASSIGN(const Head head, Head::parse(note.text, path.string()));
-  if (head.size > kSizeMax) return fail("{}: {} entries are too many", path.string(), head.size);
+  if (head.size > kLogEntriesMax)
+    return fail("{}: {} entries are too many", path.string(), head.size);
   return head;
 }
 

@@ -22,6 +22,7 @@
 namespace naite::ledger {
 
 inline constexpr int kHeadsKept = 3;
+inline constexpr int64_t kLogEntriesMax = int64_t{1} << 24;  // longer logs are not read
 
 // All entries of a log with the hashes of its tree. Nothing in it is trusted but by its hashes.
 struct LogContent {

@@ -23,6 +23,7 @@ namespace naite::ledger {
 
 inline constexpr int64_t kTileWidth = 256;
 inline constexpr size_t kEntryBytesMax = 65535;
+inline constexpr int64_t kBundleBytesMax = kTileWidth * (2 + int64_t{kEntryBytesMax});
 
 // `width` 256 is a full tile. Level -1 stands for the entries.
 inline constexpr int kEntriesLevel = -1;

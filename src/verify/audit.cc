@@ -10,6 +10,7 @@
 #include "formats/checkpoint.h"
 #include "ledger/ledger.h"
 #include "train/run_log.h"
+#include "verify/mirror.h"
 
 namespace naite::verify {
 
@@ -39,6 +40,11 @@ Status same(std::string_view what, const json& committed, const json& found) {
 }
 
 }  // namespace
+
+bool is_named(const StoredState& state, const std::string& name) {
+  return name == fmt::format("{}", state.step) || name == state.directory ||
+         state.directory.ends_with("/" + name);
+}
 
 bool Audit::check(std::string_view name, const Result<Finding>& finding) {
   Check out{std::string(name), Outcome::kFails, ""};
@@ -73,7 +79,7 @@ bool Audit::check_states() {
 
 Result<Report> Audit::verify() {
   if (!fs::is_directory(request_.run)) return fail("{} is no run directory", request_.run.string());
-  report_.run = request_.run.string();
+  report_.run = request_.mirror != nullptr ? request_.mirror->url() : request_.run.string();
   bool goes_on = check_claims();
   if (goes_on && !request_.text.empty()) check("text", text());
   goes_on = goes_on && check_states();
@@ -99,6 +105,7 @@ Result<Finding> Audit::files() const {
 }
 
 Result<Finding> Audit::log() {
+  if (request_.mirror != nullptr) NAITE_TRY(request_.mirror->fetch_log());
   NAITE_ASSIGN(ledger::LogContent log, ledger::read_log(run_.ledger()));
   note_ = std::move(log.note);
   NAITE_ASSIGN(history_, train::RunHistory::parse(log.entries));
@@ -151,6 +158,7 @@ Result<Finding> Audit::signature() {
 Result<Finding> Audit::publisher() {
   if (unsigned_ || !signer_)
     return Finding{"no publisher: nothing says which other runs were made", Outcome::kOpen};
+  if (request_.mirror != nullptr) NAITE_TRY(request_.mirror->fetch_publisher());
   ledger::Verifier publisher = *signer_;
   publisher.name = publisher.name.substr(0, publisher.name.rfind('/'));
   NAITE_ASSIGN(const ledger::LogContent log, ledger::read_log(run_.ledger() / "publisher"));
@@ -177,6 +185,7 @@ Result<Finding> Audit::publisher() {
 }
 
 Result<Finding> Audit::recipe() {
+  if (request_.mirror != nullptr) NAITE_TRY(request_.mirror->fetch_claims(history_));
   for (const char* file :
        {"recipe.toml", "tokenizer.json", "tokenizer_config.json", "data/manifest.json"})
     NAITE_TRY(plain_text_file(request_.run / file));
@@ -279,6 +288,7 @@ Status Audit::tokens_of(const data::ManifestSplit& split) const {
 }
 
 Result<Finding> Audit::data() {
+  if (request_.mirror != nullptr) NAITE_TRY(request_.mirror->fetch_data(manifest_));
   progress("checking shards", 0, 0);
   NAITE_TRY(data::check_shards(request_.run / "data", manifest_, pool_));
   int64_t tokens = 0;
@@ -392,6 +402,25 @@ Status Audit::planned_states() const {
   return {};
 }
 
+// Over HTTP, a range needs the first state, those inside it, and those that averages in it are made
+// of. Without a range, and of a run at hand, every state is looked at.
+bool Audit::is_asked_for(const StoredState& state) const {
+  const Selection& selection = request_.replay;
+  if (request_.mirror == nullptr || selection.kind != Selection::Kind::kRange) return true;
+  int64_t from = -1, to = -1;
+  for (const StoredState& other : history_.stored) {
+    if (from < 0 && is_named(other, selection.from)) from = other.step;
+    if (from >= 0 && is_named(other, selection.to)) to = other.step;
+  }
+  if (state.step == history_.commitment.first_step()) return true;
+  if (state.step >= from && state.step <= to) return true;
+  const train::Recipe& stage = stage_that_stored(state);
+  const std::vector<int64_t> averaging = stage.averaging_steps();
+  const bool average_inside = std::any_of(averaging.begin(), averaging.end(),
+                                          [&](int64_t step) { return step > from && step <= to; });
+  return average_inside && state.step < from && train::is_averaged(stage, state.step);
+}
+
 Result<Finding> Audit::states() {
   if (history_.stored.front().step != history_.commitment.first_step())
     return fail("the first state is not that of step {}", history_.commitment.first_step());
@@ -400,7 +429,9 @@ Result<Finding> Audit::states() {
   int64_t done = 0;
   for (const auto& [directory, state] : newest) {
     if (stopped()) return fail("interrupted");
+    if (!is_asked_for(*state)) continue;
     progress("checking states", done++, static_cast<int64_t>(newest.size()));
+    if (request_.mirror != nullptr) NAITE_TRY(request_.mirror->fetch_state(history_, *state));
     NAITE_TRY(state_files(*state));
   }
   for (const fs::path& parent : {run_.checkpoints(), run_.audits()}) {
@@ -411,6 +442,11 @@ Result<Finding> Audit::states() {
         return fail("{} is not in the log", (parent / name).string());
   }
   NAITE_TRY(planned_states());
+  if (done < static_cast<int64_t>(newest.size()))
+    return Finding{fmt::format("{} of {} states fetched: every file and digest as logged; the "
+                               "others were not looked at",
+                               done, newest.size()),
+                   Outcome::kOpen};
   return Finding{fmt::format("{} states: every file, digest{} as logged", newest.size(),
                              history_.commitment.model_key.empty() ? "" : " and signature")};
 }

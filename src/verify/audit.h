@@ -19,6 +19,9 @@ struct Finding {
   Outcome outcome = Outcome::kHolds;
 };
 
+// Whether a user means this state: by its step, its directory or the last part of that.
+bool is_named(const train::StoredState& state, const std::string& name);
+
 class Audit {
  public:
   Audit(const VerifyRequest& request, kernels::Kernels& kernels, ThreadPool& pool)
@@ -54,6 +57,7 @@ class Audit {
   Result<Finding> text() const;
   Status tokens_of(const data::ManifestSplit& split) const;
   const train::Recipe& stage_that_stored(const train::StoredState& state) const;
+  bool is_asked_for(const train::StoredState& state) const;
   Status state_files(const train::StoredState& state);
   Status model_signature(const train::StoredState& state) const;
   Status planned_states() const;

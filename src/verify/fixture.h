@@ -42,13 +42,15 @@ class Verify : public testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
-  static void train_run(const std::string& name, std::vector<std::string> set) {
+  static void train_run(const std::string& name, std::vector<std::string> set,
+                        int64_t stop_after_step = -1) {
     set.insert(set.end(), {"checkpoint.autosave_seconds=3600", "checkpoint.audit_every=10%"});
     const Result<train::Curriculum> recipe = train::load_recipe("tests/recipes/tiny.toml", set);
     ASSERT_TRUE(recipe.ok()) << recipe.error().message;
     train::TrainRequest request;
     request.run_directory = directory_ / name;
     request.keys = directory_ / "keys";
+    request.stop_after_step = stop_after_step;
     Quiet quiet;
     const auto outcome = train::train(*recipe, request, *kernels_, *pool_, quiet);
     ASSERT_TRUE(outcome.ok()) << outcome.error().message;

@@ -173,15 +173,11 @@ Result<std::vector<Audit::Interval>> Audit::selected() {
     return out;
   }
   if (selection.kind == Selection::Kind::kRange) {
-    auto is = [](const StoredState* state, const std::string& name) {
-      return name == fmt::format("{}", state->step) || name == state->directory ||
-             state->directory.ends_with("/" + name);
-    };
     bool inside = false, closed = false;
     for (const Interval& interval : all) {
-      inside = inside || is(interval.begin, selection.from);
+      inside = inside || is_named(*interval.begin, selection.from);
       if (inside && !closed) out.push_back({interval.begin, interval.end, "asked for"});
-      closed = closed || (inside && is(interval.end, selection.to));
+      closed = closed || (inside && is_named(*interval.end, selection.to));
     }
     if (!closed)
       return fail("no stored states {} and {} after it; `naite log show` lists them",

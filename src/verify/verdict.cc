@@ -102,8 +102,10 @@ void Audit::conclude() {
   const std::string began = history_.commitment.branch.is_null()
                                 ? "began with the tensors that its seed gives"
                                 : "began with a state of another run";
-  report_.sentence = fmt::format("The run {}, {}, {}, its files and its log agree, and {}. {}",
-                                 report_.origin, who, began, bits, kLimit);
+  const bool all_states = held(report_, "states");
+  report_.sentence = fmt::format(
+      "The run {}, {}, {}, {} and its log agree, and {}. {}", report_.origin, who, began,
+      all_states ? "its files" : "those of its files that were fetched", bits, kLimit);
 }
 
 Result<Report> verify(const VerifyRequest& request, kernels::Kernels& kernels, ThreadPool& pool) {

@@ -16,6 +16,8 @@
 
 namespace naite::verify {
 
+class Mirror;
+
 struct Selection {
   enum class Kind { kNone, kRange, kSample, kAll } kind = Kind::kNone;
   std::string from, to;               // kRange: names or steps of stored states
@@ -30,6 +32,8 @@ struct Progress {
 
 struct VerifyRequest {
   std::filesystem::path run;
+  // Brings to `run`, its directory, what a check is about to read; null: everything is there.
+  Mirror* mirror = nullptr;
   Selection replay;
   std::optional<Policy> policy;
   // Where the raw text lies that the recipe's paths name; empty: it is not at hand.

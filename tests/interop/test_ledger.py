@@ -49,6 +49,28 @@ def test_log_of_runs_against_the_c2sp_texts(logged):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_published_tree_against_the_c2sp_texts(logged):
+    """The log as a static web server has it, published at two heads."""
+    run, tree = logged / "published-run", logged / "tree"
+    naite("train", TINY, "--run", run, "--keys", logged / "keys", "--stop-after-step", "8")
+    naite("publish", run, tree, "--name", "run")
+    old = logged / "published-head"
+    old.write_bytes((tree / "run" / "ledger" / "checkpoint").read_bytes())
+    first = {path.name: path for path in (tree / "run" / "ledger" / "tile").rglob("*.p/*")}
+    naite("train", TINY, "--run", run, "--keys", logged / "keys")
+    naite("publish", run, tree, "--name", "run")
+    assert all(path.exists() for path in first.values())
+    ledger = tree / "run" / "ledger"
+    vkey = (ledger / "vkey").read_text().strip()
+    found = c2sp(ledger, "--vkey", vkey, "--old", old)
+    assert found.returncode == 0, found.stdout + found.stderr
+    found = c2sp(ledger / "publisher", "--vkey", (logged / "keys" / "log.vkey").read_text().strip())
+    assert found.returncode == 0, found.stdout + found.stderr
+    with (ledger / "checkpoint").open("ab") as head:
+        head.write(b"x")
+    assert c2sp(ledger, "--vkey", vkey).returncode == 1
+
+
 def test_signatures_in_model_signing(logged):
     verifying = pytest.importorskip("model_signing.verifying")
     checkpoints = sorted((logged / "run" / "checkpoints").iterdir())

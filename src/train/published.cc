@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/published.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "formats/checkpoint.h"
+#include "ledger/model_signature.h"
+
+namespace naite::train {
+
+namespace {
+
+constexpr int64_t kTextBytesMax = int64_t{256} << 20;  // tokenizer, manifest: as verify reads them
+constexpr int64_t kTensorBytes = 20;                   // weights, masters, moments of one parameter
+constexpr size_t kFilesMax = 1000;
+constexpr size_t kNameMax = 128;
+
+// One or two plain names.
+bool is_plain_path(std::string_view path) {
+  const size_t slash = path.find('/');
+  if (slash == std::string_view::npos) return is_plain_name(path);
+  return is_plain_name(path.substr(0, slash)) && is_plain_name(path.substr(slash + 1));
+}
+
+std::string shortened(const std::string& name) {
+  std::string out;
+  for (const char c : name.substr(0, 60)) out += c >= ' ' && c <= '~' ? c : '?';
+  return out;
+}
+
+}  // namespace
+
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name.size() <= kNameMax && name[0] != '.' &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '.' || c == '-' || c == '_';
+         });
+}
+
+std::vector<PublishedFile> published_claims(const RunHistory& history) {
+  const Commitment amended = history.amended();
+  return {{"recipe.toml", amended.recipe_sha256, kTextBytesMax},
+          {"tokenizer.json", amended.tokenizer_sha256, kTextBytesMax},
+          {"tokenizer_config.json", amended.tokenizer_config_sha256, kTextBytesMax},
+          {"data/manifest.json", amended.manifest_sha256, kTextBytesMax}};
+}
+
+Result<std::vector<PublishedFile>> published_shards(const data::Manifest& manifest) {
+  std::vector<PublishedFile> out;
+  std::set<std::string> names = {"manifest.json"};
+  for (const data::ManifestSource& source : manifest.sources)
+    for (const data::ManifestSplit* split : {&source.train, &source.validation})
+      for (const data::ManifestShard& shard : split->shards) {
+        const std::string starts = data::starts_name(shard.file);
+        for (const std::string& name : {shard.file, starts})
+          // A source may be named in any script; what leads elsewhere is refused.
+          if (name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos ||
+              name[0] == '.' || name.size() > 255 || !names.insert(name).second)
+            return fail("data/manifest.json names the shard {}, twice or not plainly",
+                        shortened(name));
+        out.push_back({"data/" + shard.file, shard.sha256, shard.tokens * manifest.token_bytes});
+        out.push_back({"data/" + starts, shard.starts_sha256, shard.documents * 8});
+      }
+  return out;
+}
+
+Result<std::vector<PublishedFile>> published_state(const nlohmann::json& record, int64_t parameters,
+                                                   const std::string& where) {
+  using Files = std::map<std::string, std::string>;
+  NAITE_ASSIGN(const Files files, formats::record_files(record, where));
+  if (files.size() > kFilesMax) return fail("{} lists {} files, too many", where, files.size());
+  std::vector<PublishedFile> out;
+  for (const auto& [name, sha256] : files) {
+    const bool is_other =
+        name == "record.json" || name == "provenance.json" || name == ledger::kModelSignatureFile;
+    const bool is_folder = std::any_of(files.begin(), files.end(), [&](const auto& file) {
+      return file.first.starts_with(name + "/");
+    });
+    if (!is_plain_path(name) || is_other || is_folder)
+      return fail("{} lists {}, which is no plain name of a file of a checkpoint", where,
+                  shortened(name));
+    const bool tensors = name.ends_with(".safetensors");
+    out.push_back(
+        {name, sha256, tensors ? kTensorBytes * parameters + (int64_t{16} << 20) : kTextBytesMax});
+  }
+  return out;
+}
+
+std::vector<const StoredState*> newest_states(const RunHistory& history) {
+  std::map<std::string, const StoredState*> newest;
+  for (const StoredState& state : history.stored) newest[state.directory] = &state;
+  std::vector<const StoredState*> out;
+  for (const auto& [directory, state] : newest) out.push_back(state);
+  std::stable_sort(out.begin(), out.end(),
+                   [](const StoredState* a, const StoredState* b) { return a->step < b->step; });
+  return out;
+}
+
+double percent_done(const RunHistory& history, int64_t step) {
+  return 100.0 * static_cast<double>(step) / static_cast<double>(history.commitment.steps);
+}
+
+std::optional<double> bits_per_byte(const StoredState& state) {
+  double sum = 0;
+  int64_t count = 0;
+  if (!state.metrics.is_object() || !state.metrics.contains("validation")) return std::nullopt;
+  for (const auto& [source, value] : state.metrics["validation"].items()) {
+    if (!value.is_object() || !value.contains("bits_per_byte")) continue;
+    if (!value["bits_per_byte"].is_number()) continue;
+    sum += value["bits_per_byte"].get<double>();
+    ++count;
+  }
+  if (count == 0) return std::nullopt;
+  return sum / static_cast<double>(count);
+}
+
+bool is_unsigned(const Commitment& commitment) {
+  return commitment.origin.starts_with("unsigned.invalid/");
+}
+
+}  // namespace naite::train
