@@ -15,3 +15,4 @@
 #include "ledger/note.h"
 #include "ledger/proof.h"
 #include "ledger/tiles.h"
+#include "ledger/witness.h"
