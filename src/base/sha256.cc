@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/sha256.h"
 
+#include <fcntl.h>
 #include <openssl/evp.h>
+#include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <vector>
 
 namespace naite {
+
+namespace {
+
+// Found once: OpenSSL looks an algorithm up by name, which takes longer than to hash a small file.
+const EVP_MD* algorithm() {
+  static const EVP_MD* const found = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return found;
+}
+
+}  // namespace
 
 struct Sha256::Context {
   EVP_MD_CTX* evp = EVP_MD_CTX_new();
@@ -16,7 +26,7 @@ struct Sha256::Context {
 };
 
 Sha256::Sha256() : context_(std::make_unique<Context>()) {
-  NAITE_CHECK(EVP_DigestInit_ex(context_->evp, EVP_sha256(), nullptr) == 1);
+  NAITE_CHECK(EVP_DigestInit_ex(context_->evp, algorithm(), nullptr) == 1);
 }
 Sha256::~Sha256() = default;
 Sha256::Sha256(Sha256&&) noexcept = default;
@@ -33,8 +43,12 @@ Digest Sha256::digest() {
 }
 
 std::string Sha256::hex() {
+  constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;
-  for (uint8_t byte : digest()) text += fmt::format("{:02x}", byte);
+  for (const uint8_t byte : digest()) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
   return text;
 }
 
@@ -51,13 +65,19 @@ std::string sha256_hex(std::string_view data) {
 }
 
 Result<std::string> sha256_file(const std::filesystem::path& path) {
-  std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-  if (!file) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
+  constexpr size_t kBufferBytes = size_t{1} << 16;
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
   Sha256 hash;
-  std::vector<char> buffer(1 << 20);
-  while (size_t n = std::fread(buffer.data(), 1, buffer.size(), file.get()))
-    hash.update(buffer.data(), n);
-  if (std::ferror(file.get())) return fail("cannot read {}: input/output error", path.string());
+  const std::unique_ptr<char[]> buffer(new char[kBufferBytes]);
+  ssize_t n = 0;
+  do {
+    n = ::read(descriptor, buffer.get(), kBufferBytes);
+    if (n > 0) hash.update(buffer.get(), static_cast<size_t>(n));
+  } while (n > 0 || (n < 0 && errno == EINTR));
+  const int error = errno;
+  ::close(descriptor);
+  if (n < 0) return fail("cannot read {}: {}", path.string(), std::strerror(error));
   return hash.hex();
 }
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/cmd.h"
 #include "ledger/keys.h"
+#include "train/cosign.h"
 
 namespace naite::cmd {
 
 namespace {
 
+namespace fs = std::filesystem;
+
 struct KeyArguments {
-  std::string directory, name;
+  std::string directory, name, keys;
 };
 
 Status new_keys(const KeyArguments& arguments) {
@@ -16,6 +19,31 @@ Status new_keys(const KeyArguments& arguments) {
              arguments.directory);
   fmt::print("publish the public keys:\n{}\n{}", keys.log.verifier().vkey(),
              keys.model.public_pem());
+  return {};
+}
+
+// Of a run, every checkpoint.
+Result<std::vector<fs::path>> checkpoints_of(const fs::path& path) {
+  std::error_code code;
+  if (fs::exists(path / "record.json", code))
+    return std::vector<fs::path>{fs::absolute(path / "").parent_path()};
+  if (!fs::is_directory(path / "checkpoints", code))
+    return fail("{} is neither a checkpoint nor a run", path.string());
+  NAITE_ASSIGN(const std::vector<std::string> names, list_directory(path / "checkpoints"));
+  std::vector<fs::path> out;
+  for (const std::string& name : names)
+    if (!name.starts_with('.')) out.push_back(path / "checkpoints" / name);
+  if (out.empty()) return fail("{} has no checkpoint yet", path.string());
+  return out;
+}
+
+Status cosign(const KeyArguments& arguments) {
+  NAITE_ASSIGN(const ledger::Keys keys, ledger::load_keys(arguments.keys));
+  NAITE_ASSIGN(const std::vector<fs::path> checkpoints, checkpoints_of(arguments.directory));
+  for (const fs::path& checkpoint : checkpoints) {
+    NAITE_ASSIGN(const bool added, train::cosign_checkpoint(checkpoint, keys.model));
+    fmt::print("{} {}\n", added ? "co-signed" : "co-signed before:", checkpoint.string());
+  }
   return {};
 }
 
@@ -36,6 +64,17 @@ void add_key(CLI::App& app, int& exit_code) {
       "Then: naite train RECIPE.toml --keys ~/keys");
   make->callback([arguments, &exit_code] {
     const Status status = new_keys(*arguments);
+    exit_code = status.ok() ? 0 : report_error(status.error());
+  });
+  CLI::App* add = command->add_subcommand("cosign", "Add your signature to somebody's checkpoints");
+  add->add_option("directory", arguments->directory, "A checkpoint, or a run: all its checkpoints")
+      ->required();
+  add->add_option("--keys", arguments->keys, "Directory of naite key new")->required();
+  add->footer(
+      "Example: naite key cosign runs/quickstart --keys ~/keys\n"
+      "Refused if a file is not the recorded one. Verify the run first: naite verify RUN --all");
+  add->callback([arguments, &exit_code] {
+    const Status status = cosign(*arguments);
     exit_code = status.ok() ? 0 : report_error(status.error());
   });
 }

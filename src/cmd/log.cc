@@ -14,7 +14,7 @@ using nlohmann::json;
 
 struct LogArguments {
   std::string directory, vkey, entry_file, output, reason, keys;
-  std::vector<std::string> heads;
+  std::vector<std::string> heads, witnesses;
   int64_t index = -1;
   bool as_json = false;
 };
@@ -157,6 +157,32 @@ Status check_log(const LogArguments& arguments) {
   return {};
 }
 
+// Shows the head as it stands to witnesses and keeps what they sign. All are asked, whatever one
+// of them says.
+Status witness(const LogArguments& arguments) {
+  const fs::path directory = log_directory(arguments.directory);
+  NAITE_ASSIGN(
+      const FileLock lock,
+      FileLock::acquire(fs::absolute(directory).parent_path() / ".lock", arguments.directory));
+  NAITE_ASSIGN(ledger::LogContent log, signed_log(arguments, directory));
+  std::vector<ledger::Witness> witnesses;
+  for (const std::string& text : arguments.witnesses) {
+    NAITE_ASSIGN(ledger::Witness one, ledger::Witness::parse(text));
+    witnesses.push_back(std::move(one));
+  }
+  Status first;
+  for (const ledger::Witness& one : witnesses) {
+    NAITE_ASSIGN(const std::string note, read_file(directory / "checkpoint"));
+    const ledger::ShownHead shown{note, log.head, log.leaves};
+    const Result<std::string> line = ledger::WitnessClient(one, {}).cosign(shown);
+    if (!line.ok() && first.ok()) first = line.error();
+    if (!line) continue;
+    if (!line->empty()) NAITE_TRY(ledger::add_cosignature(directory, log.head, *line));
+    fmt::print("cosigned by {}: {} entries\n", one.key.name, log.head.size);
+  }
+  return first;
+}
+
 Status abandon(const LogArguments& arguments) {
   const train::RunDirectory directory(arguments.directory);
   if (!fs::exists(directory.ledger())) return fail("{} has no log", arguments.directory);
@@ -211,6 +237,16 @@ void add_log(CLI::App& app, int& exit_code) {
   checking->footer(
       "Example: naite log check runs/quickstart --head yesterday.checkpoint\n"
       "Example: naite log check entry.tlog-proof --entry entry.json --vkey KEY");
+  auto [showing_to, shown_to] =
+      add("witness", "Have witnesses cosign the head as it stands", witness);
+  showing_to->add_option("--witness", shown_to->witnesses, "A witness as URL+KEY; may be repeated")
+      ->required()
+      ->allow_extra_args(false);
+  showing_to->add_option("--vkey", shown_to->vkey, "The log's public key");
+  showing_to->footer(
+      "Example: naite log witness runs/quickstart \\\n"
+      "           --witness https://witness.example+witness.example+1234abcd+BAb...\n"
+      "Training asks the witnesses that machine.toml or --witness names by itself.");
   auto [leaving, left] = add("abandon", "Enter that a run will not be finished", abandon);
   leaving->add_option("--reason", left->reason, "Why, in a few words")->required();
   leaving->add_option("--keys", left->keys, "Directory of the keys that sign the log");

@@ -11,6 +11,27 @@ namespace naite::cmd {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+Result<std::vector<ledger::Witness>> read_witnesses(Table& table) {
+  std::vector<ledger::Witness> out;
+  const nlohmann::json* const value = table.raw("witness");
+  if (value == nullptr) return out;
+  if (!value->is_array())
+    return fail("{} write each witness as a table of its own under [[witness]]", table.where());
+  for (const nlohmann::json& item : *value) {
+    Table witness(item, fmt::format("{} [[witness]] number {}:", table.where(), out.size() + 1));
+    const std::string url = witness.string("url"), vkey = witness.string("vkey");
+    NAITE_TRY(witness.finish());
+    const Result<ledger::Witness> made = ledger::Witness::make(url, vkey);
+    if (!made) return fail("{} {}", witness.where(), made.error().message);
+    out.push_back(*made);
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<MachineSettings> MachineSettings::load(const fs::path& path) {
   MachineSettings settings;
   const fs::path file = path.empty() ? fs::path("machine.toml") : path;
@@ -23,6 +44,7 @@ Result<MachineSettings> MachineSettings::load(const fs::path& path) {
   settings.recompute = table.boolean("recompute", false);
   settings.memory_gib = table.number("memory_gib", 0, 0, 1e9);
   settings.watts = table.number("watts", 0, 0, 1e9);
+  NAITE_ASSIGN(settings.witnesses, read_witnesses(table));
   NAITE_TRY(table.finish());
   return settings;
 }

@@ -8,12 +8,17 @@
 //   recompute = false       # trade time for memory
 //   memory_gib = 16         # what a run may take; default: what the system has
 //   watts = 65              # for the estimate of energy; default: 10 a thread
+//   [[witness]]             # cosigns the log's heads, ledger/witness.h; any number of them
+//   url = "https://witness.example"
+//   vkey = "witness.example+1234abcd+BAb..."
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/base.h"
 #include "kernels/kernels.h"
+#include "ledger/witness.h"
 
 namespace naite::cmd {
 
@@ -23,6 +28,7 @@ struct MachineSettings {
   bool recompute = false;
   double memory_gib = 0;  // 0: what the system has
   double watts = 0;       // 0: not stated
+  std::vector<ledger::Witness> witnesses;
 
   // `path` empty: machine.toml of the working directory, if there is one.
   static Result<MachineSettings> load(const std::filesystem::path& path);

@@ -15,7 +15,7 @@ namespace {
 
 struct TrainArguments {
   std::string recipe, run, from, machine, keys, beacon_value;
-  std::vector<std::string> set;
+  std::vector<std::string> set, witnesses;
   int threads = 0, virtual_ranks = 0;  // 0: as machine.toml says
   int64_t stop_after_step = -1;
   bool dry_run = false, print_config = false, recompute = false, profile = false;
@@ -108,6 +108,11 @@ int run_train(const TrainArguments& arguments) {
   if (arguments.threads > 0) settings->threads = arguments.threads;
   if (arguments.virtual_ranks > 0) settings->virtual_ranks = arguments.virtual_ranks;
   settings->recompute |= arguments.recompute;
+  for (const std::string& text : arguments.witnesses) {
+    const Result<ledger::Witness> witness = ledger::Witness::parse(text);
+    if (!witness) return report_error(fail("--witness {}: {}", text, witness.error().message));
+    settings->witnesses.push_back(*witness);
+  }
   Result<Machine> machine = make_machine(settings->threads);
   if (!machine) return report_error(machine.error());
   if (arguments.dry_run) {
@@ -124,6 +129,7 @@ int run_train(const TrainArguments& arguments) {
   request.stop = &watch_signals();
   request.keys = arguments.keys;
   request.beacon_value = arguments.beacon_value;
+  request.witnesses = settings->witnesses;
   ConsoleObserver observer;
   Profile profile(*machine->kernels);
   kernels::Kernels& kernels = arguments.profile ? profile.kernels() : *machine->kernels;
@@ -170,6 +176,10 @@ void add_train(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(int64_t{0}, INT64_MAX));
   command->add_option("--keys", arguments->keys,
                       "Directory of naite key new: signs the log and every checkpoint");
+  command
+      ->add_option("--witness", arguments->witnesses,
+                   "A witness that cosigns the log's heads, as URL+KEY (also in machine.toml)")
+      ->allow_extra_args(false);
   command->add_option("--beacon-value", arguments->beacon_value,
                       "Value of the recipe's beacon, in hexadecimal");
   command->add_flag("--recompute", arguments->recompute,

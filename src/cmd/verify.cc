@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cmd/cmd.h"
+#include "ledger/keys.h"
 #include "verify/mirror.h"
+#include "verify/signed_report.h"
 #include "verify/verify.h"
 
 namespace naite::cmd {
@@ -13,7 +15,8 @@ namespace naite::cmd {
 namespace {
 
 struct VerifyArguments {
-  std::string run, from, to, shard, policy, text, cache;
+  std::string run, from, to, shard, policy, text, cache, report, keys;
+  std::vector<std::string> combine;
   int64_t sample = 0;
   int threads = 0;
   bool all = false, as_json = false;
@@ -22,8 +25,12 @@ struct VerifyArguments {
 Result<verify::Selection> selection_of(const VerifyArguments& arguments) {
   verify::Selection out;
   const bool range = !arguments.from.empty() || !arguments.to.empty();
-  if (range + arguments.all + (arguments.sample > 0) > 1)
-    return fail("choose one of --from with --to, --sample, --all");
+  if (range + arguments.all + (arguments.sample > 0) + !arguments.combine.empty() > 1)
+    return fail("choose one of --from with --to, --sample, --all, --combine");
+  if (!arguments.combine.empty()) {
+    out.kind = verify::Selection::Kind::kReports;
+    out.reports.assign(arguments.combine.begin(), arguments.combine.end());
+  }
   if (range) {
     if (arguments.from.empty() || arguments.to.empty()) return fail("--from and --to go together");
     out.kind = verify::Selection::Kind::kRange;
@@ -101,6 +108,12 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
   request.run = arguments.run;
   request.text = arguments.text;
   NAITE_ASSIGN(request.replay, selection_of(arguments));
+  std::optional<ledger::Keys> keys;
+  if (arguments.report.empty() != arguments.keys.empty())
+    return fail("--report FILE and --keys DIRECTORY go together: a report is signed");
+  if (!arguments.keys.empty()) {
+    NAITE_ASSIGN(keys, ledger::load_keys(arguments.keys));
+  }
   if (!arguments.policy.empty()) {
     NAITE_ASSIGN(request.policy, verify::Policy::load(arguments.policy));
   }
@@ -128,6 +141,10 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
     fmt::print("{}\n", report->to_json().dump(2));
   else
     print_report(*report);
+  if (keys) {
+    NAITE_ASSIGN(const std::string signed_report, verify::sign_report(*report, keys->log));
+    NAITE_TRY(write_file(arguments.report, signed_report));
+  }
   return report->holds();
 }
 
@@ -148,6 +165,11 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_option("--shard", arguments->shard, "With --all: only part i of n, as i/n");
   command->add_option("--cache", arguments->cache,
                       "Folder for what is fetched from an address (default: below ~/.cache/naite)");
+  command->add_option("--report", arguments->report,
+                      "Write what was found into this file, signed with --keys");
+  command->add_option("--keys", arguments->keys, "Your own directory of naite key new");
+  command->add_option("--combine", arguments->combine,
+                      "Reports of others: check them, and that they cover the whole run");
   command->add_option("--policy", arguments->policy, "Whom you trust (TOML, docs/VERIFYING.md)");
   command->add_option("--text", arguments->text,
                       "Folder with the raw text that the recipe names: pack it again and compare");
@@ -157,6 +179,8 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->footer(
       "Example: naite verify runs/quickstart --sample 4 --text .\n"
       "Example: naite verify https://example.org/runs/quickstart --from 294 --to 367\n"
+      "Example: naite verify RUN --all --shard 2/5 --report second.report --keys ~/keys\n"
+      "Example: naite verify RUN --combine *.report --policy policy.toml\n"
       "Exits 0 if everything that was checked holds, 1 if not.");
   command->callback([arguments, &exit_code] {
     const Result<bool> holds = run_verify(*arguments);

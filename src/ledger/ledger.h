@@ -5,6 +5,7 @@
 // directories. It knows nothing of models: entries are bytes. docs/LEDGER.md has every format byte
 // by byte.
 #include "ledger/canonical_json.h"
+#include "ledger/cosignatures.h"
 #include "ledger/encoding.h"
 #include "ledger/http.h"
 #include "ledger/keys.h"
@@ -14,3 +15,4 @@
 #include "ledger/note.h"
 #include "ledger/proof.h"
 #include "ledger/tiles.h"
+#include "ledger/witness.h"

@@ -124,6 +124,21 @@ Result<LogContent> read_log(const fs::path& directory) {
   return log;
 }
 
+Status add_cosignature(const fs::path& directory, const Head& head, const std::string& line) {
+  Note note;
+  NAITE_ASSIGN(const Head there, read_head(directory, note));
+  if (there != head) return {};
+  NAITE_ASSIGN(const Note added, Note::parse(head.text() + "\n" + line, "the cosignature"));
+  std::string text = note.text + "\n";
+  for (const NoteSignature& signature : note.signatures)
+    if (signature.name != added.signatures[0].name ||
+        signature.key_id != added.signatures[0].key_id)
+      text += signature.line();
+  NAITE_TRY(write_file(directory / "checkpoint", text + line));
+  kill_point("ledger-cosigned");
+  return {};
+}
+
 Result<LogWriter> LogWriter::open(const fs::path& directory, const Signer& signer) {
   LogWriter writer(directory, signer);
   NAITE_TRY(make_directories(directory));
@@ -223,9 +238,15 @@ Status LogWriter::write_tiles(int64_t old_size) {
 
 Status LogWriter::write_checkpoint() {
   const std::string text = Head{signer_.name(), size(), tree_root(leaves_)}.text();
+  const std::lock_guard lock(*checkpoint_mutex_);
   NAITE_TRY(write_file(directory_ / "checkpoint", text + "\n" + signer_.signature_line(text)));
   kill_point("ledger-checkpoint");
   return {};
+}
+
+Status LogWriter::add_cosignature(const Head& head, const std::string& line) const {
+  const std::lock_guard lock(*checkpoint_mutex_);
+  return ledger::add_cosignature(directory_, head, line);
 }
 
 // At the right edge of every level, and where it stood before the last tile became full.

@@ -13,6 +13,8 @@
 // partial tiles, only those of the newest heads are kept (kHeadsKept): what is published keeps them
 // all.
 #include <filesystem>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -36,6 +38,11 @@ struct LogContent {
 // tiles that the head's size calls for must be there. Signatures are the caller's.
 Result<LogContent> read_log(const std::filesystem::path& directory);
 
+// Adds a witness's signature line to the head's file, in place of an earlier one by the same key.
+// Nothing happens if the file has another head by now. Not while another process writes the log.
+Status add_cosignature(const std::filesystem::path& directory, const Head& head,
+                       const std::string& line);
+
 class LogWriter {
  public:
   // Opens or begins the log in `directory` and finishes what a killed process began. `signer` must
@@ -51,6 +58,8 @@ class LogWriter {
 
   // Durable when it returns.
   Status append(const std::vector<std::string>& entries);
+  // add_cosignature() for any thread, also while another one appends.
+  Status add_cosignature(const Head& head, const std::string& line) const;
 
  private:
   LogWriter(std::filesystem::path directory, Signer signer)
@@ -66,6 +75,7 @@ class LogWriter {
   std::vector<std::string> entries_;  // from number first_entry_ on, which begins a tile
   int64_t first_entry_ = 0;
   std::vector<Digest> leaves_;
+  std::shared_ptr<std::mutex> checkpoint_mutex_ = std::make_shared<std::mutex>();
 };
 
 }  // namespace naite::ledger

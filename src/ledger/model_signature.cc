@@ -172,8 +172,11 @@ Result<ModelManifest> ModelManifest::of_directory(const fs::path& directory) {
   fs::recursive_directory_iterator it(directory, code);
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
     const fs::file_type type = it->symlink_status(code).type();
-    if (type == fs::file_type::directory) continue;
     const std::string name = it->path().lexically_relative(directory).generic_string();
+    if (type == fs::file_type::directory) {
+      if (name == kCosignaturesDirectory) it.disable_recursion_pending();
+      continue;
+    }
     if (type != fs::file_type::regular)
       return fail("{}: a link or no plain file: a model directory has neither",
                   it->path().string());
@@ -214,7 +217,7 @@ Result<std::string> sign_model(const ModelManifest& manifest, std::string_view n
          {{"method", "files"},
           {"hash_type", "sha256"},
           {"allow_symlinks", false},
-          {"ignore_paths", json::array({kModelSignatureFile})}}}}}};
+          {"ignore_paths", json::array({kModelSignatureFile, kCosignaturesDirectory})}}}}}};
   NAITE_ASSIGN(const std::string payload, canonical_json(statement));
   NAITE_ASSIGN(const std::string signature, key.sign(pre_authentication_encoding(payload)));
   return ModelSignature{payload, signature, key.hint(), manifest}.text();
@@ -247,6 +250,8 @@ Result<ModelSignature> ModelSignature::parse(std::string_view bundle, std::strin
   ModelSignature out{
       *payload, *signature, text_at(value, {"verificationMaterial", "publicKey", "hint"}), {}};
   NAITE_ASSIGN(out.manifest, parse_statement(statement, where));
+  for (const json& path : at(statement, {"predicate", "serialization", "ignore_paths"}))
+    if (path.is_string()) out.ignored.push_back(path.get<std::string>());
   return out;
 }
 

@@ -24,6 +24,9 @@
 namespace naite::ledger {
 
 inline constexpr const char* kModelSignatureFile = "model.sig";
+// Signatures of other organisations over the same files, ledger/cosignatures.h. Both names stand in
+// the statement's `ignore_paths`, so that signatures may come after one another.
+inline constexpr const char* kCosignaturesDirectory = "cosignatures";
 
 // A P-256 key; private ones can sign.
 class ModelKey {
@@ -44,8 +47,8 @@ class ModelKey {
   std::shared_ptr<void> key_;  // EVP_PKEY
 };
 
-// What a directory holds: relative paths, ascending, with the SHA-256 of every file but
-// `model.sig`. Links and whatever is no plain file are refused.
+// What a directory holds: relative paths, ascending, with the SHA-256 of every file but `model.sig`
+// and those below `cosignatures`. Links and whatever is no plain file are refused.
 struct ModelManifest {
   std::vector<std::pair<std::string, Digest>> files;
 
@@ -65,6 +68,7 @@ struct ModelSignature {
   std::string signature;  // DER
   std::string hint;
   ModelManifest manifest;
+  std::vector<std::string> ignored = {};  // paths that the statement sets apart
 
   static Result<ModelSignature> parse(std::string_view bundle, std::string_view where);
   bool is_signed_by(const ModelKey& key) const;

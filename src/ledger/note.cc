@@ -202,9 +202,11 @@ std::string Signer::cosignature_line(std::string_view text, uint64_t seconds) co
                         big_endian(seconds, 8) + sign(cosigned_message(text, seconds)));
 }
 
-Result<Note> Note::parse(std::string_view note, std::string_view where) {
-  if (note.size() > kNoteBytesMax)
-    return fail("{}: {} bytes, a signed note has at most {}", where, note.size(), kNoteBytesMax);
+std::string NoteSignature::line() const { return signature_text(name, key_id, bytes); }
+
+Result<Note> Note::parse(std::string_view note, std::string_view where, size_t bytes_max) {
+  if (note.size() > bytes_max)
+    return fail("{}: {} bytes, a signed note has at most {}", where, note.size(), bytes_max);
   if (!is_utf8(note) || has_control_characters(note))
     return fail("{}: not a signed note: it is not plain UTF-8 text", where);
   const size_t separator = note.rfind("\n\n");

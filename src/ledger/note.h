@@ -65,14 +65,16 @@ class Signer {
 struct NoteSignature {
   std::string name;
   uint32_t key_id = 0;
-  std::string bytes;  // what follows the key id
+  std::string bytes;         // what follows the key id
+  std::string line() const;  // with its line feed
 };
 
 struct Note {
   std::string text;  // with its final line feed
   std::vector<NoteSignature> signatures;
 
-  static Result<Note> parse(std::string_view note, std::string_view where);
+  static Result<Note> parse(std::string_view note, std::string_view where,
+                            size_t bytes_max = kNoteBytesMax);
 };
 
 // Whether the note carries a valid signature of `verifier`. No signature under its name and id is

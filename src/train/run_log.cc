@@ -126,6 +126,28 @@ Result<std::unique_ptr<RunLog>> RunLog::open(const RunDirectory& directory, cons
   return log;
 }
 
+Status RunLog::begin_witnessing(const std::vector<ledger::Witness>& witnesses,
+                                const std::atomic<bool>* stop) {
+  if (witnesses.empty()) return {};
+  witnesses_ = std::make_unique<Witnesses>(witnesses, writer_, stop);
+  return writer_.size() > 0 ? show_head() : Status();
+}
+
+// The file as it stands: it may carry cosignatures already.
+Status RunLog::show_head() {
+  const fs::path path = directory_.ledger() / "checkpoint";
+  NAITE_ASSIGN(const std::string text, read_file(path));
+  NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(text, path.string()));
+  NAITE_ASSIGN(const ledger::Head head, ledger::Head::parse(note.text, path.string()));
+  witnesses_->show({text, head, writer_.leaves()});
+  return {};
+}
+
+Status RunLog::append(const std::vector<std::string>& entries) {
+  NAITE_TRY(writer_.append(entries));
+  return witnesses_ && !entries.empty() ? show_head() : Status();
+}
+
 Status RunLog::commit(Commitment commitment, int64_t step) {
   commitment.origin = writer_.signer().name();
   commitment.vkey = vkey();
@@ -138,7 +160,7 @@ Status RunLog::commit(Commitment commitment, int64_t step) {
     NAITE_ASSIGN(history_.commitment_entry, ledger::canonical_json(commitment.to_json()));
     history_.commitment = commitment;
     logged_steps_ = commitment.first_step();
-    NAITE_TRY(writer_.append({history_.commitment_entry}));
+    NAITE_TRY(append({history_.commitment_entry}));
   }
   return list_run({{"type", "run"},
                    {"origin", commitment.origin},
@@ -160,7 +182,7 @@ Status RunLog::compare(const Commitment& commitment, int64_t step) {
   }
   if (changes.empty() || ended_) return {};
   NAITE_ASSIGN(const std::string entry, amendment_entry(step, changes, now()));
-  return writer_.append({entry});
+  return append({entry});
 }
 
 Result<std::optional<int64_t>> RunLog::seed(const Recipe& recipe, const std::string& beacon_value) {
@@ -176,7 +198,7 @@ Result<std::optional<int64_t>> RunLog::seed(const Recipe& recipe, const std::str
     seed = {true, beacon_seed(history_.commitment_entry, *bytes), beacon_value};
   }
   NAITE_ASSIGN(const std::string entry, seed_entry(seed));
-  NAITE_TRY(writer_.append({entry}));
+  NAITE_TRY(append({entry}));
   history_.seed = seed;
   return std::optional<int64_t>(seed.seed);
 }
@@ -194,7 +216,7 @@ Status RunLog::initial(const std::map<std::string, std::string>& tensors) {
   // Of several entries a killed process may have left the first ones.
   const size_t done = (history_.initial.size() + 299) / 300;
   history_.initial = tensors;
-  return writer_.append({entries.begin() + static_cast<std::ptrdiff_t>(done), entries.end()});
+  return append({entries.begin() + static_cast<std::ptrdiff_t>(done), entries.end()});
 }
 
 Status RunLog::step(int64_t step, const StepDigest& digest) {
@@ -224,7 +246,7 @@ Status RunLog::flush(int64_t step) {
     logged_steps_ += count;
   }
   NAITE_ASSIGN(const std::vector<std::string> entries, step_entries(first, steps));
-  return writer_.append(entries);
+  return append(entries);
 }
 
 Status RunLog::stored(StoredState state) {
@@ -249,7 +271,7 @@ Status RunLog::stored(StoredState state) {
   }
   if (ended_ || (!stored_.empty() && stored_.back().step > state.step)) return {};
   NAITE_ASSIGN(const std::string entry, stored_entry(state));
-  NAITE_TRY(writer_.append({entry}));
+  NAITE_TRY(append({entry}));
   stored_.push_back(std::move(state));
   return {};
 }
@@ -257,7 +279,7 @@ Status RunLog::stored(StoredState state) {
 Status RunLog::end(int64_t step, const std::string& state_digest) {
   if (ended_) return {};
   NAITE_ASSIGN(const std::string entry, end_entry(step, state_digest, now()));
-  NAITE_TRY(writer_.append({entry}));
+  NAITE_TRY(append({entry}));
   ended_ = true;
   return list_run({{"type", "end"},
                    {"origin", writer_.signer().name()},
@@ -268,7 +290,7 @@ Status RunLog::end(int64_t step, const std::string& state_digest) {
 Status RunLog::abandon(const std::string& reason) {
   if (ended_) return fail("the run of this log has ended");
   NAITE_ASSIGN(const std::string entry, abandoned_entry(logged_steps_, reason, now()));
-  return writer_.append({entry});
+  return append({entry});
 }
 
 // Enters `entry` into the publisher's log of runs unless it is there, and brings the copy beside

@@ -21,6 +21,7 @@
 #include "ledger/ledger.h"
 #include "train/history.h"
 #include "train/run_directory.h"
+#include "train/witnesses.h"
 
 namespace naite::train {
 
@@ -31,6 +32,11 @@ class RunLog {
   static Result<std::unique_ptr<RunLog>> open(const RunDirectory& directory,
                                               const std::filesystem::path& keys,
                                               const std::string& run_name);
+
+  // From now on, witnesses are shown every new head, and this one.
+  Status begin_witnessing(const std::vector<ledger::Witness>& witnesses,
+                          const std::atomic<bool>* stop);
+  Witnesses* witnesses() { return witnesses_.get(); }  // nullptr: there are none
 
   bool self_signed() const { return !keys_; }
   std::string vkey() const { return writer_.signer().verifier().vkey(); }
@@ -62,11 +68,14 @@ class RunLog {
       : directory_(directory), writer_(std::move(writer)) {}
   Status compare(const Commitment& commitment, int64_t step);
   Status list_run(const nlohmann::json& entry);
+  Status append(const std::vector<std::string>& entries);
+  Status show_head();
 
   const RunDirectory directory_;
   std::filesystem::path keys_directory_;
   std::optional<ledger::Keys> keys_;
   ledger::LogWriter writer_;
+  std::unique_ptr<Witnesses> witnesses_;  // adds to what writer_ writes
   RunHistory history_;
   std::vector<StoredState> stored_;
   bool ended_ = false;

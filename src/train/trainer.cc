@@ -79,6 +79,7 @@ class Run {
   StoredState stored_state(int64_t step, const fs::path& path) const;
   Status log_states(const std::vector<RunDirectory::State>& states);
   Status log_end();
+  void tell_of_witnesses();
   Status start_or_resume();
   Status start();
   Status resume(const fs::path& state, bool of_another_recipe);
@@ -146,7 +147,14 @@ Result<Outcome> Run::train() {
   if (!outcome) return outcome;
   NAITE_TRY(written);
   NAITE_TRY(log_end());
+  if (log_ && log_->witnesses() != nullptr) log_->witnesses()->settle();
+  tell_of_witnesses();
   return outcome;
+}
+
+void Run::tell_of_witnesses() {
+  if (!log_ || log_->witnesses() == nullptr) return;
+  for (const std::string& note : log_->witnesses()->take_notes()) observer_.note(note);
 }
 
 Status Run::check_recipe() {
@@ -223,6 +231,7 @@ Status Run::begin_log(const std::vector<RunDirectory::State>& states) {
     observer_.note("unsigned: the log is signed by a key of this run alone (see naite key new)");
   else
     observer_.note(fmt::format("signed as {}", log_->vkey()));
+  NAITE_TRY(log_->begin_witnessing(request_.witnesses, request_.stop));
   NAITE_ASSIGN(const Commitment commitment,
                commitment_of(curriculum_, manifest_, branch_, directory_.path()));
   return log_->commit(commitment, states.empty() ? 0 : states.back().step);
@@ -301,8 +310,7 @@ Status Run::start_or_resume() {
     return fail("{} has begun already; --from starts a new --run directory",
                 directory_.path().string());
   if (!states.empty() && request_.start != nullptr)
-    return fail("{} has begun already; choose another --run directory",
-                directory_.path().string());
+    return fail("{} has begun already; choose another --run directory", directory_.path().string());
   if (!states.empty()) {
     NAITE_TRY(resume(states.back().path, false));
     NAITE_TRY(log_states(states));
@@ -453,6 +461,7 @@ Status Run::one_step() {
   if (peak_flops_ > 0) report.mfu = speed * flops_per_token_ / peak_flops_;
   NAITE_TRY(log_step(report));
   observer_.step(report);
+  tell_of_witnesses();
   kill_point("step");
   return {};
 }

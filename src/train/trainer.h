@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/prepare.h"
+#include "ledger/witness.h"
 #include "train/engine.h"
 #include "train/grow.h"
 #include "train/recipe.h"
@@ -48,6 +49,7 @@ struct TrainRequest {
   int64_t stop_after_step = -1;  // stop cleanly after so many steps in all; -1: run to the end
   std::filesystem::path keys;    // the publisher's directory of keys; empty: none
   std::string beacon_value;      // hexadecimal; for recipes with seed = "beacon"
+  std::vector<ledger::Witness> witnesses;   // cosign the log's heads; they decide no bit
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
   const StartWeights* start = nullptr;      // what a new run begins with instead of random weights
 };

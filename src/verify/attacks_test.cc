@@ -5,22 +5,14 @@
 
 #include <cmath>
 #include <fstream>
-#include <set>
 
-#include "verify/fixture.h"
+#include "verify/attack.h"
 
 namespace naite::verify {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-struct Attack {
-  const char* name;
-  const char* found_by;  // the first check that fails
-  const char* reason;    // part of what it says
-  std::function<void(Forger&)> forge;
-};
 
 std::string relative(const Forger& forger, int64_t step) {
   return forger.state(step).lexically_relative(forger.path()).string();
@@ -453,29 +445,6 @@ std::vector<Attack> of_steps() {
   };
 }
 
-class Attacks : public Verify {
- protected:
-  static void must_be_found(const std::vector<Attack>& attacks) {
-    for (const Attack& attack : attacks) {
-      const fs::path copy = copy_of("honest");
-      Forger forger(copy, directory_ / "keys");
-      attack.forge(forger);
-      const bool text = std::string_view(attack.found_by) == "text";
-      const Report report = report_of(copy, true, text);
-      EXPECT_FALSE(report.holds()) << attack.name;
-      std::string first;
-      for (const Check& check : report.checks)
-        if (check.outcome == Outcome::kFails && first.empty()) {
-          first = check.name;
-          EXPECT_NE(check.detail.find(attack.reason), std::string::npos)
-              << attack.name << ": " << check.detail;
-        }
-      EXPECT_EQ(first, attack.found_by) << attack.name << ": " << report.to_json().dump(1);
-      EXPECT_EQ(report.verdicts[0].verdict, "contradicted") << attack.name;
-    }
-  }
-};
-
 TEST_F(Attacks, WithoutKeys) { must_be_found(without_keys()); }
 TEST_F(Attacks, OnLogs) { must_be_found(of_logs()); }
 TEST_F(Attacks, OnEntries) { must_be_found(of_entries()); }
@@ -485,42 +454,6 @@ TEST_F(Attacks, OnData) { must_be_found(of_data()); }
 TEST_F(Attacks, OnStates) { must_be_found(of_states()); }
 TEST_F(Attacks, OnWeights) { must_be_found(of_weights()); }
 TEST_F(Attacks, OnSteps) { must_be_found(of_steps()); }
-
-// Random changes of random files: flipped bits, cut files, bytes moved. Each is found, none ends
-// the program. NAITE_MUTATIONS sets how many.
-TEST_F(Attacks, RandomMutationsAreFound) {
-  const char* wanted = std::getenv("NAITE_MUTATIONS");
-  const int count = wanted == nullptr ? 200 : std::atoi(wanted);
-  const fs::path copy = copy_of("honest");
-  std::vector<fs::path> files;
-  // What is for people to look at, and not published: naite publish leaves it out.
-  const std::set<std::string> outside = {"log.jsonl", "samples.jsonl", ".lock"};
-  for (const auto& item : fs::recursive_directory_iterator(copy)) {
-    const std::string name = item.path().filename().string();
-    if (item.is_regular_file() && !outside.contains(name) && !name.starts_with("events."))
-      files.push_back(item.path());
-  }
-  std::sort(files.begin(), files.end());
-  for (int i = 0; i < count; ++i) {
-    auto random = [&](uint64_t bound, uint32_t stream) {
-      return random_below(bound, 20261124, Purpose::kSampling, static_cast<uint64_t>(i), stream);
-    };
-    const fs::path& file = files[random(files.size(), 1)];
-    const std::string good = *read_file(file);
-    if (good.empty()) continue;
-    std::string bad = good;
-    const size_t at = random(bad.size(), 2);
-    const uint64_t kind = random(4, 3);
-    if (kind <= 1) bad[at] = static_cast<char>(bad[at] ^ (1 << random(8, 4)));
-    if (kind == 2) bad.resize(at);
-    if (kind == 3) bad.insert(at, 1, static_cast<char>(random(256, 4)));
-    std::ofstream(file, std::ios::binary | std::ios::trunc) << bad;
-    EXPECT_FALSE(report_of(copy, false).holds())
-        << "mutation " << i << ": " << file << " kind " << kind << " at " << at;
-    std::ofstream(file, std::ios::binary | std::ios::trunc) << good;
-  }
-  EXPECT_TRUE(report_of(copy, false).holds());
-}
 
 }  // namespace
 }  // namespace naite::verify

@@ -69,12 +69,13 @@ bool Audit::check_claims() {
   return true;
 }
 
+// What is computed rests on the files: from another state than the log has, nothing follows.
 bool Audit::check_states() {
   const bool whole = check("states", states());
+  if (whole && (has_cosignatures() || asks_for_organisations())) check("cosigned", cosignatures());
   check("distinct", distinct());
   check("end", end());
-  if (!check("memory", memory())) return false;
-  return check("initial", initial()) && whole;
+  return whole && check("memory", memory()) && check("initial", initial());
 }
 
 Result<Report> Audit::verify() {
@@ -83,7 +84,10 @@ Result<Report> Audit::verify() {
   bool goes_on = check_claims();
   if (goes_on && !request_.text.empty()) check("text", text());
   goes_on = goes_on && check_states();
-  if (goes_on && request_.replay.kind != Selection::Kind::kNone) check("replay", replays());
+  if (goes_on && request_.replay.kind == Selection::Kind::kReports)
+    check("reports", reports());
+  else if (goes_on && request_.replay.kind != Selection::Kind::kNone)
+    check("replay", replays());
   if (stopped()) return fail("interrupted");
   conclude();
   return std::move(report_);
@@ -116,6 +120,8 @@ Result<Finding> Audit::log() {
   if (!history_.seed || !history_.initial_complete || history_.stored.empty())
     return fail("the log ends before the first state: there is nothing to verify yet");
   report_.origin = log.head.origin;
+  report_.head = log.head;
+  report_.commitment = sha256_hex(history_.commitment_entry);
   return Finding{fmt::format("{} entries; every tile, the root and the order of entries recomputed",
                              log.head.size)};
 }

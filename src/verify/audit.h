@@ -75,6 +75,14 @@ class Audit {
   Status metrics(const train::StoredState& state);
   Result<Finding> replays();
 
+  // reports.cc: what other organisations and verifiers say.
+  bool asks_for_organisations() const;
+  bool has_cosignatures() const;
+  Result<Finding> cosignatures() const;
+  Result<Finding> reports();
+  Status take_report(const std::filesystem::path& file, const std::vector<Interval>& all,
+                     std::vector<std::string>& who);
+
   // verdict.cc
   void conclude();
   Verdict weights_verdict() const;
@@ -94,6 +102,7 @@ class Audit {
 
   train::RunHistory history_;
   ledger::Note note_;
+  std::vector<std::string> verifiers_;  // of the reports that were combined, by name
   std::optional<ledger::Verifier> signer_;
   bool unsigned_ = false;
   train::Curriculum curriculum_;

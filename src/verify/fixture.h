@@ -23,6 +23,11 @@ class Verify : public testing::Test {
  protected:
   // One honest run for all tests: 20 steps, states after every second one, checkpoints every fifth.
   static void SetUpTestSuite() {
+    begin();
+    train_run("honest", {});
+    train_run("other-seed", {"run.seed=8"});
+  }
+  static void begin() {
     // In memory where that is possible: what is written here need not outlive the machine.
     const std::filesystem::path memory = "/dev/shm";
     directory_ =
@@ -33,8 +38,6 @@ class Verify : public testing::Test {
     ASSERT_TRUE(ledger::make_keys(directory_ / "keys", "example.org/team").ok());
     pool_ = std::make_unique<ThreadPool>(1);
     kernels_ = *kernels::make_cpu(*pool_, "");
-    train_run("honest", {});
-    train_run("other-seed", {"run.seed=8"});
   }
   static void TearDownTestSuite() {
     kernels_.reset();
@@ -43,8 +46,9 @@ class Verify : public testing::Test {
   }
 
   static void train_run(const std::string& name, std::vector<std::string> set,
-                        int64_t stop_after_step = -1) {
-    set.insert(set.end(), {"checkpoint.autosave_seconds=3600", "checkpoint.audit_every=10%"});
+                        const std::string& audit_every = "10%", int64_t stop_after_step = -1) {
+    set.insert(set.end(),
+               {"checkpoint.autosave_seconds=3600", "checkpoint.audit_every=" + audit_every});
     const Result<train::Curriculum> recipe = train::load_recipe("tests/recipes/tiny.toml", set);
     ASSERT_TRUE(recipe.ok()) << recipe.error().message;
     train::TrainRequest request;

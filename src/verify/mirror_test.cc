@@ -310,7 +310,7 @@ TEST_F(Published, HostileNamesAreRefused) {
 }
 
 TEST_F(Published, FollowingBringsCheckpointsAsTheyAppear) {
-  train_run("growing", {}, 10);
+  train_run("growing", {}, "10%", 10);
   fs::remove_all(tree());
   ASSERT_TRUE(publish("growing"));
   EXPECT_FALSE(published_.ended);
@@ -329,7 +329,7 @@ TEST_F(Published, FollowingBringsCheckpointsAsTheyAppear) {
 
 TEST_F(Published, ForkedAndShortenedLogsAreLoud) {
   const std::string old_head = [] {
-    train_run("forking", {}, 10);
+    train_run("forking", {}, "10%", 10);
     fs::remove_all(tree());
     EXPECT_TRUE(publish("forking"));
     return *read_file(tree() / "run/ledger/checkpoint");

@@ -170,6 +170,7 @@ Result<std::vector<Audit::Interval>> Audit::selected() {
     for (size_t i = 0; i < all.size(); ++i)
       if (static_cast<int64_t>(i) % selection.num_shards == selection.shard - 1)
         out.push_back({all[i].begin, all[i].end, "all"});
+    if (selection.num_shards == 1) report_.miss_tenth = report_.miss_one = 0;
     return out;
   }
   if (selection.kind == Selection::Kind::kRange) {

@@ -4,11 +4,21 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "ledger/encoding.h"
+
 namespace naite::verify {
 
 using nlohmann::json;
 
 namespace {
+
+// The digest of the program that says all this; empty where the system does not tell.
+std::string binary_digest() {
+  const Result<std::string> digest = sha256_file("/proc/self/exe");
+  return digest.ok() ? *digest : "";
+}
+
+}  // namespace
 
 std::string_view outcome_name(Outcome outcome) {
   switch (outcome) {
@@ -21,13 +31,12 @@ std::string_view outcome_name(Outcome outcome) {
   }
 }
 
-// The digest of the program that says all this; empty where the system does not tell.
-std::string binary_digest() {
-  const Result<std::string> digest = sha256_file("/proc/self/exe");
-  return digest.ok() ? *digest : "";
+json verifier_build() {
+  return {{"version", kVersion},
+          {"source_commit", source_commit()},
+          {"compiler", compiler_name()},
+          {"binary_sha256", binary_digest()}};
 }
-
-}  // namespace
 
 bool Report::holds() const {
   return std::none_of(checks.begin(), checks.end(),
@@ -45,11 +54,9 @@ json Report::to_json() const {
               {"origin", origin},
               {"signer", signer},
               {"holds", holds()},
-              {"verifier",
-               {{"version", kVersion},
-                {"source_commit", source_commit()},
-                {"compiler", compiler_name()},
-                {"binary_sha256", binary_digest()}}},
+              {"head", {{"size", head.size}, {"root", ledger::to_hex(head.root)}}},
+              {"commitment", commitment},
+              {"verifier", verifier_build()},
               {"checks", json::array()},
               {"intervals", num_intervals},
               {"replays", json::array()},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/base.h"
+#include "ledger/note.h"
 
 namespace naite::verify {
 
@@ -16,6 +17,8 @@ enum class Outcome {
   kFails,
   kOpen,  // nobody claimed it, or it was not asked for: said, never counted as held
 };
+
+std::string_view outcome_name(Outcome outcome);  // holds, fails, open
 
 struct Check {
   std::string name;  // stable: programs and the table of attacks read it
@@ -38,11 +41,14 @@ struct Verdict {
 
 struct Report {
   std::string run, origin, signer;
+  ledger::Head head;       // of the log that was read; size 0 if none was
+  std::string commitment;  // SHA-256 of the log's first entry
   std::vector<Check> checks;
   std::vector<Replay> replays;
   int64_t num_intervals = 0;
-  // The chance that what was drawn at random misses every forged interval: if a tenth of all are
-  // forged, and if one is. 1 if nothing was drawn.
+  // The chance that what was replayed misses every forged interval: if a tenth of all are forged,
+  // and if one is. Only what was drawn at random counts, as whoever forges knows the rest; 0 if
+  // every interval was replayed.
   double miss_tenth = 1, miss_one = 1;
   std::vector<Verdict> verdicts;
   std::string sentence;
@@ -51,6 +57,9 @@ struct Report {
   const Check* find(std::string_view name) const;
   nlohmann::json to_json() const;
 };
+
+// Version, source and digest of the program that says all this.
+nlohmann::json verifier_build();
 
 // P(miss) when `drawn` of `total` intervals are replayed and `forged` of them are false.
 double miss_probability(int64_t total, int64_t forged, int64_t drawn);

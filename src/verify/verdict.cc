@@ -38,6 +38,11 @@ Verdict Audit::weights_verdict() const {
   if (replayed == 0)
     return {"weights", "from scratch as claimed, nothing replayed",
             "the first checkpoint is what the seed gives; ask for --sample or --all"};
+  if (replayed == report_.num_intervals && !verifiers_.empty())
+    return {"weights", request_.policy ? "from scratch" : "from scratch as reported",
+            fmt::format("every interval was trained again with the same bits by {}, {}",
+                        fmt::join(verifiers_, ", "),
+                        request_.policy ? "whom the policy names" : "who may be anybody")};
   if (replayed == report_.num_intervals)
     return {"weights", "from scratch", "every interval was trained again with the same bits"};
   if (!first)
@@ -96,9 +101,13 @@ void Audit::conclude() {
                           : request_.policy ? "signed by " + report_.signer
                                             : "self-signed as " + report_.signer;
   const std::string bits =
-      replayed == 0 ? "no interval was trained again"
-                    : fmt::format("{} of {} intervals were trained again and gave the same bits",
-                                  replayed, report_.num_intervals);
+      replayed == 0
+          ? "no interval was trained again"
+          : fmt::format("{} of {} intervals were trained again{} and gave the same bits", replayed,
+                        report_.num_intervals,
+                        verifiers_.empty()
+                            ? std::string()
+                            : fmt::format(", as reported by {},", fmt::join(verifiers_, ", ")));
   const std::string began = history_.commitment.branch.is_null()
                                 ? "began with the tensors that its seed gives"
                                 : "began with a state of another run";

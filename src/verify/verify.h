@@ -19,10 +19,11 @@ namespace naite::verify {
 class Mirror;
 
 struct Selection {
-  enum class Kind { kNone, kRange, kSample, kAll } kind = Kind::kNone;
+  enum class Kind { kNone, kRange, kSample, kAll, kReports } kind = Kind::kNone;
   std::string from, to;               // kRange: names or steps of stored states
   int64_t sample = 0;                 // kSample: how many intervals
   int64_t shard = 1, num_shards = 1;  // kAll: every interval i with i mod num_shards = shard - 1
+  std::vector<std::filesystem::path> reports = {};  // kReports: what verifiers signed
 };
 
 struct Progress {

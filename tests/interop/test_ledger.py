@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Naite's logs, proofs and checkpoint signatures, in checkers that share no code with it."""
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 import c2sp_check
-from support import naite
+from support import BUILD, naite
 
 TINY = pathlib.Path(__file__).parent.parent / "recipes" / "tiny.toml"
 
@@ -82,3 +84,113 @@ def test_signatures_in_model_signing(logged):
     (directory / "README.md").write_text("another model\n")
     with pytest.raises(ValueError):
         config.verify(directory, directory / "model.sig")
+
+
+def test_cosignatures_in_model_signing(logged, tmp_path):
+    """A second organisation signs the same files; the public tool accepts either signature."""
+    verifying = pytest.importorskip("model_signing.verifying")
+    run = tmp_path / "run"
+    shutil.copytree(logged / "run", run)
+    naite("key", "new", tmp_path / "university", "--name", "university.example")
+    naite("key", "cosign", run, "--keys", tmp_path / "university")
+    (checkpoint,) = (run / "checkpoints").glob("*step0000000020*")
+    (cosignature,) = (checkpoint / "cosignatures").glob("*.sig")
+    ours, theirs = logged / "keys" / "model.pub", tmp_path / "university" / "model.pub"
+
+    def accepts(key, signature):
+        config = verifying.Config().use_elliptic_key_verifier(public_key=key)
+        try:
+            config.verify(checkpoint, signature)
+            return True
+        except ValueError:
+            return False
+
+    assert accepts(ours, checkpoint / "model.sig")
+    assert accepts(theirs, cosignature)
+    assert accepts(cosignature.with_suffix(".pub"), cosignature)
+    assert not accepts(ours, cosignature)
+    assert not accepts(theirs, checkpoint / "model.sig")
+    policy = tmp_path / "policy.toml"
+    vkey = (logged / "keys" / "log.vkey").read_text().strip()
+    policy.write_text(f'publishers = ["{vkey}"]\norganisations = ["university/model.pub"]\n')
+    assert "5 of 5 checkpoints" in naite("verify", run, "--policy", policy)
+    (checkpoint / "README.md").write_text("another model\n")
+    assert not accepts(ours, checkpoint / "model.sig")
+    assert not accepts(theirs, cosignature)
+
+
+class Witness:
+    """tests/interop/witness.py as a process of its own."""
+
+    def __init__(self, directory, log, name="witness.example"):
+        script = pathlib.Path(__file__).parent / "witness.py"
+        self.process = subprocess.Popen(
+            [sys.executable, script, "--state", directory / f"{name}.json", "--name", name,
+             "--log", log], stdout=subprocess.PIPE, text=True)
+        self.url, self.vkey = self.process.stdout.readline().split()
+        self.option = f"{self.url}+{self.vkey}"
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def test_witness_of_a_training(tmp_path):
+    run = tmp_path / "run"
+    naite("key", "new", tmp_path / "keys", "--name", "example.org/team")
+    train = ["train", TINY, "--run", run, "--keys", tmp_path / "keys"]
+    naite(*train, "--stop-after-step", "0")
+    vkey = (run / "ledger" / "vkey").read_text().strip()
+    witness = Witness(tmp_path, vkey)
+    try:
+        machine = tmp_path / "machine.toml"
+        machine.write_text(f'[[witness]]\nurl = "{witness.url}"\nvkey = "{witness.vkey}"\n')
+        naite(*train, "--machine", machine, "--stop-after-step", "8")
+        first = (run / "ledger" / "checkpoint").read_bytes()
+        (tmp_path / "old").write_bytes(first)
+        naite(*train, "--machine", machine)
+        arguments = [run / "ledger", "--vkey", vkey, "--witness", witness.vkey,
+                     "--old", tmp_path / "old"]
+        found = c2sp(*arguments)
+        assert found.returncode == 0, found.stdout + found.stderr
+        policy = tmp_path / "policy.toml"
+        publisher = (tmp_path / "keys" / "log.vkey").read_text().strip()
+        policy.write_text(f'publishers = ["{publisher}"]\nwitnesses = ["{witness.vkey}"]\n')
+        assert "1 witnesses" in naite("verify", run, "--policy", policy)
+
+        # By hand, from a second witness that has seen nothing yet; again changes nothing.
+        second = Witness(tmp_path, vkey, "second.example")
+        try:
+            naite("log", "witness", run, "--witness", second.option, "--witness", witness.option)
+            head = (run / "ledger" / "checkpoint").read_bytes()
+            naite("log", "witness", run, "--witness", second.option)
+            assert (run / "ledger" / "checkpoint").read_bytes() == head
+        finally:
+            second.stop()
+        found = c2sp(*arguments, "--witness", second.vkey)
+        assert found.returncode == 0, found.stdout + found.stderr
+    finally:
+        witness.stop()
+
+
+def test_witness_that_saw_another_history(tmp_path):
+    """The publisher shows a witness one history and trains another one under the same origin."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    naite("key", "new", tmp_path / "keys", "--name", "example.org/team")
+    keys = ["--keys", tmp_path / "keys"]
+    naite("train", TINY, "--run", run, *keys, "--stop-after-step", "0")
+    shutil.copytree(run, other)
+    naite("log", "abandon", other, "--reason", "to fork the log", *keys)
+    witness = Witness(tmp_path, (run / "ledger" / "vkey").read_text().strip())
+    try:
+        naite("log", "witness", other, "--witness", witness.option)
+        trained = subprocess.run(
+            [str(part) for part in (pathlib.Path(BUILD) / "naite", "train", TINY, "--run", run,
+                                    *keys, "--witness", witness.option)],
+            capture_output=True, text=True)
+        assert trained.returncode == 0, trained.stderr
+        assert "saw another history" in trained.stderr
+        assert json.loads((tmp_path / "witness.example.json").read_text())
+    finally:
+        witness.stop()

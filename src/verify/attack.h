@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// For tests: one line of the table of attacks, and how each is tried.
+#include "verify/fixture.h"
+
+namespace naite::verify {
+
+struct Attack {
+  const char* name;
+  const char* found_by;  // the first check that fails
+  const char* reason;    // part of what it says
+  std::function<void(Forger&)> forge;
+  // What the verifier asks for beyond a replay of every interval.
+  std::function<void(VerifyRequest&)> ask = {};
+};
+
+class Attacks : public Verify {
+ protected:
+  static void must_be_found(const std::vector<Attack>& attacks) {
+    for (const Attack& attack : attacks) {
+      const std::filesystem::path copy = copy_of("honest");
+      Forger forger(copy, directory_ / "keys");
+      attack.forge(forger);
+      VerifyRequest request;
+      request.run = copy;
+      request.replay.kind = Selection::Kind::kAll;
+      if (std::string_view(attack.found_by) == "text") request.text = ".";
+      if (attack.ask) attack.ask(request);
+      const Result<Report> report = verify(request, *kernels_, *pool_);
+      ASSERT_TRUE(report.ok()) << attack.name << ": " << report.error().message;
+      EXPECT_FALSE(report->holds()) << attack.name;
+      std::string first;
+      for (const Check& check : report->checks)
+        if (check.outcome == Outcome::kFails && first.empty()) {
+          first = check.name;
+          EXPECT_NE(check.detail.find(attack.reason), std::string::npos)
+              << attack.name << ": " << check.detail;
+        }
+      EXPECT_EQ(first, attack.found_by) << attack.name << ": " << report->to_json().dump(1);
+      EXPECT_EQ(report->verdicts[0].verdict, "contradicted") << attack.name;
+    }
+  }
+};
+
+}  // namespace naite::verify

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What a verifier found, signed, so that several can divide a replay and others can combine what
+// they say. A signed note (ledger/note.h) under the verifier's Ed25519 key; its text is one line of
+// canonical JSON with exactly these keys:
+//
+//   format        1
+//   type          "verification"
+//   vkey          the verifier's public key
+//   origin, size, root   the head of the log that was verified; root in hexadecimal
+//   commitment    SHA-256 of the log's first entry
+//   time          the verifier's clock, seconds since 1970
+//   checks        [[name, "holds" | "fails" | "open", detail], ...]
+//   intervals     how many the log has
+//   replays       [[steps before the first, last step, same bits], ...]
+//   verifier      {version, source_commit, compiler, binary_sha256}
+#include <string>
+#include <vector>
+
+#include "ledger/note.h"
+#include "verify/report.h"
+
+namespace naite::verify {
+
+inline constexpr size_t kReportBytesMax = size_t{64} << 20;
+
+struct SignedReport {
+  ledger::Verifier signer;
+  ledger::Head head;
+  std::string commitment;
+  std::string failure;  // the first check that fails, in words; empty: all hold or are open
+  int64_t num_intervals = 0;
+  std::vector<Replay> replays;
+
+  // Its signature is that of the key that it names. Whose key that is, is the caller's to know.
+  static Result<SignedReport> load(const std::filesystem::path& file);
+};
+
+// An error if the report is about no log.
+Result<std::string> sign_report(const Report& report, const ledger::Signer& signer);
+
+}  // namespace naite::verify
