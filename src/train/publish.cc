@@ -182,14 +182,28 @@ Status put_state(const RunDirectory& run, const fs::path& target, const StoredSt
   return {};
 }
 
+// Others may sign a checkpoint long after it was published.
+Status put_cosignatures(const fs::path& from, const fs::path& to) {
+  NAITE_ASSIGN(const std::vector<ledger::ModelCosignature> found, ledger::read_cosignatures(from));
+  for (const ledger::ModelCosignature& one : found) {
+    const std::string name =
+        fmt::format("{}/{}", ledger::kCosignaturesDirectory, ledger::cosignature_id(one.key));
+    NAITE_ASSIGN(const std::string text, one.signature.text());
+    NAITE_TRY(make_directories(to / ledger::kCosignaturesDirectory));
+    NAITE_TRY(put(to / (name + ".pub"), one.key.public_pem()));
+    NAITE_TRY(put(to / (name + ".sig"), text));
+  }
+  return {};
+}
+
 Result<int64_t> put_states(const RunDirectory& run, const fs::path& target,
                            const RunHistory& history) {
   int64_t added = 0;
   for (const StoredState* state : newest_states(history)) {
     NAITE_ASSIGN(const bool is_there, has_state(target / state->directory, *state));
-    if (is_there) continue;
-    NAITE_TRY(put_state(run, target, *state, history.commitment.parameters));
-    ++added;
+    if (!is_there) NAITE_TRY(put_state(run, target, *state, history.commitment.parameters));
+    added += is_there ? 0 : 1;
+    NAITE_TRY(put_cosignatures(run.path() / state->directory, target / state->directory));
   }
   return added;
 }

@@ -311,6 +311,21 @@ Status Mirror::begin_state(const StoredState& state) {
   return fail("{}/{}: its files are not those that the log has", url_, state.directory);
 }
 
+Status Mirror::fetch_cosignature(const StoredState& state, const ledger::ModelKey& key) {
+  const std::string name = fmt::format("{}/{}/{}", state.directory, ledger::kCosignaturesDirectory,
+                                       ledger::cosignature_id(key));
+  const std::string url = url_of(name + ".sig");
+  NAITE_ASSIGN(const ledger::HttpResponse response, client_.get(url, train::kSignatureBytesMax));
+  if (response.status == 404) return {};
+  if (response.status != 200) return fail("{} answers with status {}", url, response.status);
+  NAITE_ASSIGN(const ledger::ModelSignature signature,
+               ledger::ModelSignature::parse(response.body, url));
+  if (!signature.is_signed_by(key)) return fail("{} is no signature of that key", url);
+  NAITE_TRY(make_directories((run_.path() / name).parent_path()));
+  NAITE_TRY(write_file(run_.path() / (name + ".pub"), key.public_pem()));
+  return write_file(run_.path() / (name + ".sig"), response.body);
+}
+
 Status Mirror::fetch_signature(const RunHistory& history, const StoredState& state) {
   const std::string name = state.directory + "/" + ledger::kModelSignatureFile;
   NAITE_ASSIGN(const std::string text, client_.fetch(url_of(name), train::kSignatureBytesMax));

@@ -49,6 +49,8 @@ class Mirror {
   Status fetch_data(const data::Manifest& manifest);
   // The directory of one state, compared with its entry, and its signature.
   Status fetch_state(const train::RunHistory& history, const train::StoredState& state);
+  // The key's co-signature of a state that is here already, if there is one.
+  Status fetch_cosignature(const train::StoredState& state, const ledger::ModelKey& key);
 
  private:
   // A head as a server has it.

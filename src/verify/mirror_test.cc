@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ledger/test_server.h"
+#include "train/cosign.h"
 #include "train/publish.h"
 #include "verify/fixture.h"
 #include "verify/follow.h"
@@ -97,6 +98,30 @@ TEST_F(Published, TheTreeHasWhatOutsidersNeedAndNothingElse) {
   ASSERT_TRUE(publish("honest"));
   EXPECT_EQ(published_.new_states + published_.new_entries, 0);
   EXPECT_EQ(files_below(tree()), before);
+}
+
+TEST_F(Published, CoSignaturesThatThePolicyAsksForAreFetched) {
+  const ledger::ModelKey university = *ledger::ModelKey::make(),
+                         company = *ledger::ModelKey::make();
+  const fs::path run = copy_of("honest");
+  for (const auto& state : fs::directory_iterator(run / "checkpoints"))
+    ASSERT_TRUE(train::cosign_checkpoint(state.path(), university).ok());
+  ASSERT_TRUE(publish("copy"));  // adds them to what is published
+  Policy policy = trusting(directory_ / "keys");
+  policy.organisations = {{"university", university}, {"company", company}};
+  policy.organisation_quorum = 1;
+  Result<Mirror> mirror = open();
+  ASSERT_TRUE(mirror.ok());
+  VerifyRequest request;
+  request.run = mirror->path();
+  request.mirror = &*mirror;
+  request.policy = policy;
+  const Report report = *verify(request, *kernels_, *pool_);
+  EXPECT_TRUE(report.holds()) << report.to_json().dump(1);
+  EXPECT_NE(report.find("cosigned")->detail.find("university (5 of 5"), std::string::npos)
+      << report.find("cosigned")->detail;
+  request.policy->organisation_quorum = 2;
+  EXPECT_EQ(verify(request, *kernels_, *pool_)->find("cosigned")->outcome, Outcome::kFails);
 }
 
 TEST_F(Published, TheIndexIsEscaped) {

@@ -6,6 +6,7 @@
 
 #include "ledger/ledger.h"
 #include "verify/audit.h"
+#include "verify/mirror.h"
 #include "verify/signed_report.h"
 
 namespace naite::verify {
@@ -32,6 +33,9 @@ Result<Finding> Audit::cosignatures() const {
     if (history_.find(state.step) != &state || !state.checkpoint) continue;
     ++checkpoints;
     last = state.step;
+    if (request_.mirror != nullptr && request_.policy && fs::exists(request_.run / state.directory))
+      for (const Organisation& organisation : request_.policy->organisations)
+        NAITE_TRY(request_.mirror->fetch_cosignature(state, organisation.key));
     NAITE_ASSIGN(const std::vector<ledger::ModelCosignature> found,
                  ledger::read_cosignatures(request_.run / state.directory));
     for (const ledger::ModelCosignature& one : found) {
