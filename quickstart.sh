@@ -46,7 +46,7 @@ else
   fetch="read    $text"
 fi
 cat <<TEXT
-This trains a language model of 6.5 million parameters from random weights on about 1.5 million
+This trains a language model of 5.0 million parameters from random weights on about 1.5 million
 tokens. The recipe never adapts to the machine; only the time it takes does.
 
   install what is missing of tools/packages.txt, with apt
