@@ -17,7 +17,7 @@ struct HuggingFaceOptions {
   int64_t shard_bytes = 0;               // 0: one file
   // Where the model comes from, for record.json, which also gets the digest of the weights and of
   // every file; null: no record is written.
-  nlohmann::json record;
+  nlohmann::json record = {};
 };
 
 // The type that weights are to be written in: as asked for, or as config.json says, or float32.

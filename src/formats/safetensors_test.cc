@@ -193,8 +193,9 @@ TEST(Safetensors, DepthAndLongNamesCostNothing) {
   std::string deep = R"({"dtype":)";
   for (int i = 0; i < 10000; ++i) deep += R"({"dtype":)";
   expect_refused(deep, "", "a table where");
-  expect_refused("{\"a\":{\"shape\":" + std::string(10000, '['), "", "a list where");
-  expect_refused("{\"" + std::string(100000, 'n') + "\\n\":1}", "", "nnn...");
+  const std::string lists(10000, '['), name(100000, 'n');
+  expect_refused(fmt::format(R"({{"a":{{"shape":{})", lists), "", "a list where");
+  expect_refused(fmt::format(R"({{"{}\n":1}})", name), "", "nnn...");
   std::string many = R"({"a":{"shape":[1)";
   for (int i = 0; i < 16; ++i) many += ",1";
   expect_refused(many, "", "more dimensions");
