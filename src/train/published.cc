@@ -76,9 +76,9 @@ Result<std::vector<PublishedFile>> published_state(const nlohmann::json& record,
   for (const auto& [name, sha256] : files) {
     const bool is_other =
         name == "record.json" || name == "provenance.json" || name == ledger::kModelSignatureFile;
-    const bool is_folder = std::any_of(files.begin(), files.end(), [&](const auto& file) {
-      return file.first.starts_with(name + "/");
-    });
+    const bool is_folder = std::any_of(
+        files.begin(), files.end(),
+        [&folder = name](const auto& file) { return file.first.starts_with(folder + "/"); });
     if (!is_plain_path(name) || is_other || is_folder)
       return fail("{} lists {}, which is no plain name of a file of a checkpoint", where,
                   shortened(name));
