@@ -11,7 +11,7 @@ usage() {
 ./test.sh --all      the same, then: the clang++ build and its tests, the digests of both compilers'
                      builds side by side, 20 steps of the quickstart under all that must not change
                      them, AddressSanitizer and UndefinedBehaviorSanitizer over all tests and
-                     over 100,000 random changes of a run that verification must find, three
+                     over 10,000 random changes of a run that verification must find, three
                      steps on AArch64 under qemu, the fuzzing programs for a minute, and the
                      tests against other programs
 ./test.sh --interop  the plain run, then only the tests against other programs
@@ -97,7 +97,7 @@ if [ $all = 1 ]; then
   export UBSAN_OPTIONS=print_stacktrace=1
   build_and_test asan build-asan
   # Short stacks of allocations: most of the time would go into unwinding them.
-  step "100,000 changes of a run are found" env NAITE_MUTATIONS=100000 \
+  step "10,000 changes of a run are found" env NAITE_MUTATIONS=10000 \
     ASAN_OPTIONS=malloc_context_size=3 build-asan/tests/naite_verify_test \
     --gtest_filter='*RandomMutationsAreFound'
   step "AArch64 gives the same bits" tests/aarch64/run
