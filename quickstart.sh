@@ -53,7 +53,7 @@ tokens. The recipe never adapts to the machine; only the time it takes does.
   build   build/naite (4 to 8 minutes on two cores, once)
   $fetch
   train   5 to 8 minutes on two cores that have nothing else to do, into $run;
-          a checkpoint of 90 MB at every tenth, eleven in all (1 GB)
+          a checkpoint of 57 MB at every tenth, eleven in all (620 MB)
   show    how the model grew, and what to try next
 TEXT
 
