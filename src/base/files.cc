@@ -12,6 +12,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/config.h"
 
 namespace naite {
 
@@ -76,6 +79,11 @@ Result<std::string> read_file(const fs::path& path) {
   errno = saved;
   if (n < 0) return file_error("read", path);
   return content;
+}
+
+Result<nlohmann::json> read_json(const fs::path& path) {
+  NAITE_ASSIGN(const std::string text, read_file(path));
+  return parse_json(text, path.string());
 }
 
 Status write_file(const fs::path& path, std::string_view content) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 namespace naite {
 
 Result<std::string> read_file(const std::filesystem::path& path);
+Result<nlohmann::json> read_json(const std::filesystem::path& path);
 
 // Replace `path` by `content`, atomically and durably.
 Status write_file(const std::filesystem::path& path, std::string_view content);

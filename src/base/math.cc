@@ -10,7 +10,6 @@ namespace naite {
 
 namespace {
 
-constexpr double kLn2 = 0.693147180559945309417232121458176568;
 constexpr double kLog2E = 1.44269504088896340735992468100189214;
 constexpr double kPi = 3.14159265358979323846264338327950288;
 // pi/2 in two parts, so that multiples of it subtract without loss (Cody and Waite, 1980).

@@ -7,6 +7,8 @@
 
 namespace naite {
 
+inline constexpr double kLn2 = 0.693147180559945309417232121458176568;
+
 double exact_exp2(double x);  // |x| <= 1000
 double exact_log2(double x);  // x > 0, normal
 double exact_ln(double x);    // x > 0, normal

@@ -139,8 +139,7 @@ Result<Manifest> Manifest::from_json(const json& value, std::string_view name) {
 
 Result<Manifest> Manifest::load(const std::filesystem::path& run_directory) {
   const std::filesystem::path path = run_directory / "data" / "manifest.json";
-  NAITE_ASSIGN(const std::string text, read_file(path));
-  NAITE_ASSIGN(const json value, parse_json(text, path.string()));
+  NAITE_ASSIGN(const json value, read_json(path));
   return from_json(value, path.string());
 }
 

@@ -227,8 +227,7 @@ Status write_checkpoint(const fs::path& directory, const CheckpointContent& cont
 }
 
 Status check_files(const fs::path& directory) {
-  NAITE_ASSIGN(const std::string text, read_file(directory / kRecord));
-  NAITE_ASSIGN(const json record, parse_json(text, (directory / kRecord).string()));
+  NAITE_ASSIGN(const json record, read_json(directory / kRecord));
   using Files = std::map<std::string, std::string>;
   NAITE_ASSIGN(const Files files, record_files(record, (directory / kRecord).string()));
   for (const auto& [file, expected] : files) {
@@ -244,8 +243,7 @@ Status check_files(const fs::path& directory) {
 
 Status read_checkpoint(const fs::path& directory, TrainingState& state) {
   NAITE_TRY(check_files(directory));
-  NAITE_ASSIGN(const std::string cursor, read_file(directory / kCursor));
-  NAITE_ASSIGN(state.cursor, parse_json(cursor, (directory / kCursor).string()));
+  NAITE_ASSIGN(state.cursor, read_json(directory / kCursor));
   NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
   for (TrainingState::Moments& moments : state.moments)
     NAITE_TRY(read_group(optimizer, moments.name + ".", specs_of(state, moments), directory,
@@ -289,8 +287,7 @@ Result<std::string> weights_digest(const fs::path& directory) {
 Result<std::string> state_digest(const fs::path& directory) {
   NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
   NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
-  NAITE_ASSIGN(const std::string text, read_file(directory / kCursor));
-  NAITE_ASSIGN(const json cursor, parse_json(text, (directory / kCursor).string()));
+  NAITE_ASSIGN(const json cursor, read_json(directory / kCursor));
   return digest_of(lines_of(weights), lines_of(optimizer), cursor);
 }
 

@@ -19,11 +19,6 @@ bool is_derived(std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq") || name == kRotaryDivisors;
 }
 
-Result<json> read_json(const fs::path& path) {
-  NAITE_ASSIGN(const std::string text, read_file(path));
-  return parse_json(text, path.string());
-}
-
 }  // namespace
 
 int32_t begin_token_of(const json& tokenizer) {

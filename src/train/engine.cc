@@ -17,8 +17,6 @@ namespace {
 using kernels::DType;
 using kernels::View;
 
-constexpr double kLn2 = 0.693147180559945309417;
-
 // Slabs that are alive at once while groups are summed: one per level of the tree, and one per
 // virtual rank that waits for the others.
 int64_t num_slabs(const Recipe& recipe, const EngineOptions& options) {

@@ -117,7 +117,6 @@ void Optimizer::update(int64_t step, float gradient_scale, const tape::Block& gr
 // With gamma = limit / peak < 1 and G queries to a key, r = 1 / (1 + sqrt(G)): the key takes the
 // smallest gamma of its queries to the power r, each query its own to the power 1 - r.
 void Optimizer::clip(const model::HeadPeaks& heads, const std::vector<float>& peaks) {
-  constexpr double kLn2 = 0.693147180559945309417;
   std::map<int64_t, std::vector<double>> gammas;  // by key
   for (size_t h = 0; h < peaks.size(); ++h) {
     const double peak = static_cast<double>(peaks[h]) * kLn2;

@@ -158,8 +158,7 @@ Status put_state(const RunDirectory& run, const fs::path& target, const StoredSt
                  int64_t parameters) {
   const fs::path from = run.path() / state.directory, to = target / state.directory;
   NAITE_TRY(plain_file(from / "record.json"));
-  NAITE_ASSIGN(const std::string text, read_file(from / "record.json"));
-  NAITE_ASSIGN(const json record, parse_json(text, (from / "record.json").string()));
+  NAITE_ASSIGN(const json record, read_json(from / "record.json"));
   NAITE_ASSIGN(std::vector<PublishedFile> files,
                published_state(record, parameters, (from / "record.json").string()));
   files.push_back({"record.json", "", 0});

@@ -76,11 +76,6 @@ Result<FileLock> wait_for_lock(const fs::path& path) {
   }
 }
 
-Result<json> read_json(const fs::path& path) {
-  NAITE_ASSIGN(const std::string text, read_file(path));
-  return parse_json(text, path.string());
-}
-
 }  // namespace
 
 Result<ledger::ModelManifest> recorded_manifest(const fs::path& directory) {

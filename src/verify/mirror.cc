@@ -339,8 +339,7 @@ Status Mirror::fetch_state(const RunHistory& history, const StoredState& state) 
   if (!is_here) {
     NAITE_TRY(begin_state(state));
     const fs::path to = staging(state.directory);
-    NAITE_ASSIGN(const std::string text, read_file(to / "record.json"));
-    NAITE_ASSIGN(const json record, parse_json(text, state.directory + "/record.json"));
+    NAITE_ASSIGN(const json record, read_json(to / "record.json"));
     NAITE_ASSIGN(const std::vector<PublishedFile> files,
                  train::published_state(record, history.commitment.parameters,
                                         state.directory + "/record.json"));
