@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -59,7 +60,10 @@ class ConsoleObserver final : public train::Observer {
                           r.results[i].loss, r.results[i].bits_per_byte);
     print_line(line);
     for (const std::string& sample : r.samples) {
-      std::string flat = sample.substr(0, 100);
+      size_t end = std::min<size_t>(sample.size(), 100);
+      // No letter is cut in two.
+      while (end < sample.size() && end > 0 && (sample[end] & 0xc0) == 0x80) --end;
+      std::string flat = sample.substr(0, end);
       for (char& c : flat)
         if (c == '\n') c = ' ';
       print_line("  | " + flat);

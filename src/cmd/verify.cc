@@ -19,7 +19,7 @@ struct VerifyArguments {
   std::vector<std::string> combine;
   int64_t sample = 0;
   int threads = 0;
-  bool all = false, as_json = false;
+  bool all = false, as_json = false, fail_fast = false;
 };
 
 Result<verify::Selection> selection_of(const VerifyArguments& arguments) {
@@ -107,6 +107,7 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
   verify::VerifyRequest request;
   request.run = arguments.run;
   request.text = arguments.text;
+  request.fail_fast = arguments.fail_fast;
   NAITE_ASSIGN(request.replay, selection_of(arguments));
   std::optional<ledger::Keys> keys;
   if (arguments.report.empty() != arguments.keys.empty())
@@ -175,6 +176,7 @@ void add_verify(CLI::App& app, int& exit_code) {
                       "Folder with the raw text that the recipe names: pack it again and compare");
   command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
       ->check(CLI::Range(1, 4096));
+  command->add_flag("--fail-fast", arguments->fail_fast, "End at the first check that fails");
   command->add_flag("--json", arguments->as_json, "Print the report as JSON");
   command->footer(
       "Example: naite verify runs/quickstart --sample 4 --text .\n"

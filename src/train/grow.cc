@@ -10,6 +10,7 @@
 #include "formats/model_files.h"
 #include "model/motif.h"
 #include "train/initial.h"
+#include "train/run_directory.h"
 
 namespace naite::train {
 
@@ -18,8 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using tape::ParameterSpec;
-
-constexpr double kLn2 = 0.693147180559945309417;
 
 // What the rows and columns of a tensor count.
 enum class Axis : uint8_t {
@@ -315,7 +314,7 @@ class Growth {
 }  // namespace
 
 Result<json> origin_of(const fs::path& model) {
-  json out = {{"from", fs::absolute(model).lexically_normal().string()}, {"recipe_digest", ""}};
+  json out = {{"from", public_name(model)}, {"recipe_digest", ""}};
   if (!fs::is_directory(model)) {
     NAITE_ASSIGN(out["weights_digest"], sha256_file(model));
   } else {
@@ -323,8 +322,7 @@ Result<json> origin_of(const fs::path& model) {
   }
   out["state_digest"] = out["weights_digest"];
   if (!fs::exists(model / "record.json")) return out;
-  NAITE_ASSIGN(const std::string text, read_file(model / "record.json"));
-  NAITE_ASSIGN(const json record, parse_json(text, (model / "record.json").string()));
+  NAITE_ASSIGN(const json record, read_json(model / "record.json"));
   if (!record.is_object()) return out;
   for (const char* key : {"state_digest", "recipe_digest"})
     if (record.contains(key) && record[key].is_string()) out[key] = record[key];

@@ -118,4 +118,14 @@ Result<std::vector<RunDirectory::State>> RunDirectory::states() const {
   return out;
 }
 
+std::string public_name(const fs::path& model) {
+  fs::path path = fs::absolute(model / "").lexically_normal().parent_path();
+  fs::path name = path.filename();
+  const fs::path folder = path.parent_path();
+  const RunDirectory run(folder.parent_path());
+  if (folder == run.checkpoints() || folder == run.autosaves() || folder == run.audits())
+    name = run.path().filename() / folder.filename() / name;
+  return name.generic_string();
+}
+
 }  // namespace naite::train

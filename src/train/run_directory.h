@@ -56,4 +56,8 @@ class RunDirectory {
   std::filesystem::path path_;
 };
 
+// How a model or a stored state is called in what is published: RUN/checkpoints/NAME for a state of
+// a run, else its own name. Where it lay on the trainer's disk is nobody's business.
+std::string public_name(const std::filesystem::path& model);
+
 }  // namespace naite::train

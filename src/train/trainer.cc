@@ -195,21 +195,19 @@ Status Run::open() {
 // Where the run comes from, if not from random weights: as it was written down, or as --from says.
 Status Run::read_branch(const std::vector<RunDirectory::State>& states) {
   if (fs::exists(directory_.branch())) {
-    NAITE_ASSIGN(const std::string text, read_file(directory_.branch()));
-    NAITE_ASSIGN(branch_, parse_json(text, directory_.branch().string()));
+    NAITE_ASSIGN(branch_, read_json(directory_.branch()));
     return {};
   }
   if (request_.start != nullptr) branch_ = request_.start->parent;
   if (request_.from.empty() || !states.empty()) return {};
   const std::string name = (request_.from / "state/cursor.json").string();
-  NAITE_ASSIGN(const std::string text, read_file(name));
-  NAITE_ASSIGN(const json parsed, parse_json(text, name));
+  NAITE_ASSIGN(const json parsed, read_json(name));
   Table cursor(parsed, name + ":");
   const int64_t step = cursor.integer("step", std::nullopt, 0, curriculum_.total_steps());
   const std::string recipe_digest = cursor.string("recipe_digest");
   NAITE_TRY(cursor.finish(true));
   NAITE_ASSIGN(const std::string digest, formats::state_digest(request_.from));
-  branch_ = {{"from", fs::absolute(request_.from).lexically_normal().string()},
+  branch_ = {{"from", public_name(request_.from)},
              {"step", step},
              {"state_digest", digest},
              {"recipe_digest", recipe_digest}};
@@ -274,9 +272,7 @@ StoredState Run::stored_state(int64_t step, const fs::path& path) const {
 Status Run::log_end() {
   if (!log_ || step_ < curriculum_.total_steps()) return {};
   NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
-  const fs::path file = states.back().path / "record.json";
-  NAITE_ASSIGN(const std::string text, read_file(file));
-  NAITE_ASSIGN(const json record, parse_json(text, file.string()));
+  NAITE_ASSIGN(const json record, read_json(states.back().path / "record.json"));
   return log_->end(step_, record.value("state_digest", ""));
 }
 
@@ -350,8 +346,7 @@ Status Run::start() {
 
 // Loads a state. Another recipe's is taken only to branch off.
 Status Run::resume(const fs::path& state, bool of_another_recipe) {
-  NAITE_ASSIGN(const std::string text, read_file(state / "state/cursor.json"));
-  NAITE_ASSIGN(const json parsed, parse_json(text, state.string() + "/state/cursor.json"));
+  NAITE_ASSIGN(const json parsed, read_json(state / "state/cursor.json"));
   Table cursor(parsed, state.string() + "/state/cursor.json:");
   step_ = cursor.integer("step", std::nullopt, 0, curriculum_.total_steps());
   const std::string digest = cursor.string("recipe_digest");

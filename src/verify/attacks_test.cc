@@ -27,15 +27,15 @@ std::vector<Attack> without_keys() {
     return [=](Forger& f) { f.flip(relative(f, step) + "/" + file, where); };
   };
   return {
-      {"a bit of the weights", "states", "damaged", in_state(10, "model.safetensors", 0.9)},
-      {"a bit of the moments", "states", "damaged",
+      {"a bit of the weights", "bytes", "damaged", in_state(10, "model.safetensors", 0.9)},
+      {"a bit of the moments", "bytes", "damaged",
        in_state(10, "state/optimizer.safetensors", 0.9)},
-      {"a bit of an audit state", "states", "damaged", in_state(4, "model.safetensors", 0.9)},
-      {"a bit of a cursor", "states", "damaged", in_state(5, "state/cursor.json")},
-      {"a bit of config.json", "states", "damaged", in_state(5, "config.json")},
-      {"a bit of a model card", "states", "damaged", in_state(15, "README.md")},
-      {"a bit of record.json", "states", "", in_state(5, "record.json", 0.2)},
-      {"a bit of the provenance", "states", "its files are not", in_state(5, "provenance.json")},
+      {"a bit of an audit state", "bytes", "damaged", in_state(4, "model.safetensors", 0.9)},
+      {"a bit of a cursor", "bytes", "damaged", in_state(5, "state/cursor.json")},
+      {"a bit of config.json", "bytes", "damaged", in_state(5, "config.json")},
+      {"a bit of a model card", "bytes", "damaged", in_state(15, "README.md")},
+      {"a bit of record.json", "bytes", "", in_state(5, "record.json", 0.2)},
+      {"a bit of the provenance", "bytes", "its files are not", in_state(5, "provenance.json")},
       {"a bit of a model signature", "states", "", in_state(5, "model.sig", 0.8)},
       {"a bit of a shard", "data", "SHA-256", flip("data/00-licence-train-00000.tokens")},
       {"a bit of the document starts", "data", "SHA-256",
@@ -85,7 +85,7 @@ std::vector<Attack> of_logs() {
          });
          f.sign();
        }},
-      {"a state that cannot be fetched", "states", "cannot be found",
+      {"a state that cannot be fetched", "bytes", "cannot be found",
        [](Forger& f) { fs::remove_all(f.state(6)); }},
   };
 }
@@ -314,7 +314,7 @@ std::vector<Attack> of_states() {
          f.entry("initial")["tensors"].begin().value() = std::string(64, '0');
          f.seal();
        }},
-      {"a file smuggled into a checkpoint", "states", "its files are not",
+      {"a file smuggled into a checkpoint", "bytes", "its files are not",
        [](Forger& f) { std::ofstream(f.state(10) / "run_me.py") << "print()\n"; }},
       {"a checkpoint that is not in the log", "states", "not in the log",
        [](Forger& f) {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <map>
 
 #include "data/prepare.h"
 #include "data/shards.h"
@@ -39,6 +38,16 @@ Status same(std::string_view what, const json& committed, const json& found) {
   return fail("{} is {}, the log commits to {}", what, found.dump(), committed.dump());
 }
 
+// Who else has signed a head, by their own names: without their keys nothing more can be said.
+std::string witnesses_named(const ledger::Note& note, const ledger::Verifier& signer) {
+  std::vector<std::string> names;
+  for (const ledger::NoteSignature& signature : note.signatures)
+    if (signature.name != signer.name) names.push_back(signature.name);
+  if (names.empty()) return "";
+  return fmt::format("; cosigned in the name of {}, which a policy with their keys would check",
+                     fmt::join(names, ", "));
+}
+
 }  // namespace
 
 bool is_named(const StoredState& state, const std::string& name) {
@@ -58,32 +67,39 @@ bool Audit::check(std::string_view name, const Result<Finding>& finding) {
   return finding.ok();
 }
 
+bool Audit::failed(std::string_view name) const {
+  const Check* check = report_.find(name);
+  return check != nullptr && check->outcome == Outcome::kFails;
+}
+
+// A check that others do not rest on.
+bool Audit::may_fail(std::string_view name, const Result<Finding>& finding) {
+  return check(name, finding) || !request_.fail_fast;
+}
+
+// Digests come first: what is parsed afterwards is what somebody has signed.
 bool Audit::check_claims() {
-  if (!check("files", files()) || !check("log", log())) return false;
-  check("signature", signature());
-  check("publisher", publisher());
-  if (!check("recipe", recipe())) return false;
-  check("seed", seed());
-  if (!check("data", data())) return false;
-  check("batches", batches());
-  return true;
+  return check("files", files()) && check("log", log()) &&
+         (request_.mirror != nullptr || may_fail("bytes", bytes())) &&
+         may_fail("signature", signature()) && may_fail("publisher", publisher()) &&
+         check("recipe", recipe()) && may_fail("seed", seed()) && check("data", data()) &&
+         may_fail("batches", batches()) &&
+         (request_.text.empty() || may_fail("text", text()));
 }
 
 // What is computed rests on the files: from another state than the log has, nothing follows.
 bool Audit::check_states() {
-  const bool whole = check("states", states());
-  if (whole && (has_cosignatures() || asks_for_organisations())) check("cosigned", cosignatures());
-  check("distinct", distinct());
-  check("end", end());
-  return whole && check("memory", memory()) && check("initial", initial());
+  const bool whole = !failed("bytes") && may_fail("states", states()) && !failed("states");
+  const bool cosigned = has_cosignatures() || asks_for_organisations();
+  return (!whole || !cosigned || may_fail("cosigned", cosignatures())) &&
+         may_fail("distinct", distinct()) && may_fail("end", end()) && whole &&
+         check("memory", memory()) && check("initial", initial());
 }
 
 Result<Report> Audit::verify() {
   if (!fs::is_directory(request_.run)) return fail("{} is no run directory", request_.run.string());
   report_.run = request_.mirror != nullptr ? request_.mirror->url() : request_.run.string();
-  bool goes_on = check_claims();
-  if (goes_on && !request_.text.empty()) check("text", text());
-  goes_on = goes_on && check_states();
+  const bool goes_on = check_claims() && check_states();
   if (goes_on && request_.replay.kind == Selection::Kind::kReports)
     check("reports", reports());
   else if (goes_on && request_.replay.kind != Selection::Kind::kNone)
@@ -139,24 +155,12 @@ Result<Finding> Audit::signature() {
   report_.signer = signer.vkey();
   unsigned_ = signer.name.starts_with("unsigned.invalid/");
   if (!request_.policy)
-    return Finding{unsigned_ ? "unsigned: signed by a key of this run alone; times are the "
-                               "trainer's word"
-                             : "self-signed: no policy says whose key it is; times are the "
-                               "trainer's word",
+    return Finding{fmt::format("{}; times are the trainer's word{}",
+                               unsigned_ ? "unsigned: signed by a key of this run alone"
+                                         : "self-signed: no policy says whose key it is",
+                               witnesses_named(note_, signer)),
                    Outcome::kOpen};
-  const std::vector<ledger::Verifier>& trusted = request_.policy->publishers;
-  const bool known = std::any_of(trusted.begin(), trusted.end(), [&](const auto& publisher) {
-    return publisher.key == signer.key && signer.name.starts_with(publisher.name + "/");
-  });
-  if (!known) return fail("signed by {}, whom the policy does not trust", signer.vkey());
-  int64_t cosigned = 0;
-  for (const ledger::Verifier& witness : request_.policy->witnesses) {
-    NAITE_ASSIGN(const std::optional<uint64_t> time, ledger::verify_cosignature(note_, witness));
-    cosigned += time.has_value();
-  }
-  if (cosigned < request_.policy->quorum)
-    return fail("{} of the policy's witnesses have cosigned, it asks for {}", cosigned,
-                request_.policy->quorum);
+  NAITE_ASSIGN(const int64_t cosigned, request_.policy->accept(signer, note_));
   return Finding{fmt::format("by {}, trusted by the policy; {} witnesses", signer.name, cosigned)};
 }
 
@@ -355,30 +359,51 @@ const train::Recipe& Audit::stage_that_stored(const StoredState& state) const {
   return curriculum_.stage_of(first ? state.step : state.step - 1);
 }
 
-// Everything in the directory of a stored state against the log, and against what the recipe says
-// must stand there.
-Status Audit::state_files(const StoredState& state) {
+// Each directory by what the log says about it last.
+std::map<std::string, const StoredState*> Audit::newest_states() const {
+  std::map<std::string, const StoredState*> newest;
+  for (const StoredState& state : history_.stored) newest[state.directory] = &state;
+  return newest;
+}
+
+// Every file of a stored state is there, is the one that the log has, and has none beside it.
+Status Audit::state_bytes(const StoredState& state) const {
   const fs::path directory = request_.run / state.directory;
   if (!fs::is_directory(directory))
     return fail("{} is in the log and cannot be found", state.directory);
+  NAITE_ASSIGN(const ledger::ModelManifest manifest,
+               ledger::ModelManifest::of_directory(directory));
+  if (ledger::to_hex(manifest.digest()) == state.manifest) return {};
+  NAITE_TRY(formats::check_files(directory));
+  return fail("{}: its files are not those that the log has", state.directory);
+}
+
+Result<Finding> Audit::bytes() const {
+  const std::map<std::string, const StoredState*> newest = newest_states();
+  int64_t done = 0;
+  for (const auto& [directory, state] : newest) {
+    if (stopped()) return fail("interrupted");
+    progress("checking files", done++, static_cast<int64_t>(newest.size()));
+    NAITE_TRY(state_bytes(*state));
+  }
+  return Finding{fmt::format("{} states: every file is the one that was logged", newest.size())};
+}
+
+// What stands in the directory of a stored state against the log, and against what the recipe says
+// must stand there.
+Status Audit::state_content(const StoredState& state) {
+  const fs::path directory = request_.run / state.directory;
   const train::Recipe& stage = stage_that_stored(state);
   const int64_t tokens = stage.tokens_at(state.step);
   const fs::path expected =
       state.checkpoint ? run_.checkpoint(stage.stage, state.step, tokens) : run_.audit(state.step);
   if (expected != run_.path() / state.directory || state.end_token != tokens)
     return fail("{} is not the name of the state after step {}", state.directory, state.step);
-  NAITE_ASSIGN(const ledger::ModelManifest manifest,
-               ledger::ModelManifest::of_directory(directory));
-  if (ledger::to_hex(manifest.digest()) != state.manifest) {
-    NAITE_TRY(formats::check_files(directory));
-    return fail("{}: its files are not those that the log has", state.directory);
-  }
   NAITE_ASSIGN(const std::string weights, formats::weights_digest(directory));
   NAITE_ASSIGN(const std::string digest, formats::state_digest(directory));
   if (weights != state.weights || digest != state.state)
     return fail("{}: weights or training state are not those that the log has", state.directory);
-  NAITE_ASSIGN(const std::string cursor_text, read_file(directory / "state/cursor.json"));
-  NAITE_ASSIGN(const json cursor, parse_json(cursor_text, state.directory + "/state/cursor.json"));
+  NAITE_ASSIGN(const json cursor, read_json(directory / "state/cursor.json"));
   if (cursor != train::cursor_of(curriculum_, state.step))
     return fail("{}: the cursor is not that of step {}", state.directory, state.step);
   NAITE_TRY(enter(stage));
@@ -430,15 +455,17 @@ bool Audit::is_asked_for(const StoredState& state) const {
 Result<Finding> Audit::states() {
   if (history_.stored.front().step != history_.commitment.first_step())
     return fail("the first state is not that of step {}", history_.commitment.first_step());
-  std::map<std::string, const StoredState*> newest;
-  for (const StoredState& state : history_.stored) newest[state.directory] = &state;
+  const std::map<std::string, const StoredState*> newest = newest_states();
   int64_t done = 0;
   for (const auto& [directory, state] : newest) {
     if (stopped()) return fail("interrupted");
     if (!is_asked_for(*state)) continue;
     progress("checking states", done++, static_cast<int64_t>(newest.size()));
-    if (request_.mirror != nullptr) NAITE_TRY(request_.mirror->fetch_state(history_, *state));
-    NAITE_TRY(state_files(*state));
+    if (request_.mirror != nullptr) {
+      NAITE_TRY(request_.mirror->fetch_state(history_, *state));
+      NAITE_TRY(state_bytes(*state));
+    }
+    NAITE_TRY(state_content(*state));
   }
   for (const fs::path& parent : {run_.checkpoints(), run_.audits()}) {
     if (!fs::exists(parent)) continue;

@@ -2,6 +2,7 @@
 #pragma once
 // One verification under way: what has been read and believed so far, check after check. A check
 // that fails and on which others rest ends the audit; what was not reached is not in the report.
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,8 @@ class Audit {
   };
 
   bool check(std::string_view name, const Result<Finding>& finding);
+  bool may_fail(std::string_view name, const Result<Finding>& finding);
+  bool failed(std::string_view name) const;
   // Everything up to the states; false: the rest rests on nothing.
   bool check_claims();
   bool check_states();
@@ -44,6 +47,7 @@ class Audit {
   // audit.cc: what can be compared without computing.
   Result<Finding> files() const;
   Result<Finding> log();
+  Result<Finding> bytes() const;
   Result<Finding> signature();
   Result<Finding> publisher();
   Result<Finding> recipe();
@@ -58,7 +62,9 @@ class Audit {
   Status tokens_of(const data::ManifestSplit& split) const;
   const train::Recipe& stage_that_stored(const train::StoredState& state) const;
   bool is_asked_for(const train::StoredState& state) const;
-  Status state_files(const train::StoredState& state);
+  std::map<std::string, const train::StoredState*> newest_states() const;
+  Status state_bytes(const train::StoredState& state) const;
+  Status state_content(const train::StoredState& state);
   Status model_signature(const train::StoredState& state) const;
   Status planned_states() const;
 

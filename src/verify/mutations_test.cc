@@ -71,6 +71,7 @@ class Mutations : public Verify {
   static bool holds(const fs::path& run, kernels::Kernels& kernels, ThreadPool& pool) {
     VerifyRequest request;
     request.run = run;
+    request.fail_fast = true;
     const Result<Report> report = verify(request, kernels, pool);
     return report.ok() && report->holds();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/policy.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "ledger/cosignatures.h"
@@ -77,6 +78,23 @@ Result<Policy> Policy::parse(std::string_view text, const std::string& name) {
   NAITE_TRY(table.finish());
   if (out.publishers.empty()) return fail("{}: name at least one key under `publishers`", name);
   return out;
+}
+
+Result<int64_t> Policy::accept(const ledger::Verifier& signer, const ledger::Note& head) const {
+  const bool known = std::any_of(
+      publishers.begin(), publishers.end(), [&](const ledger::Verifier& publisher) {
+        return publisher.key == signer.key && signer.name.starts_with(publisher.name + "/");
+      });
+  if (!known) return fail("signed by {}, whom the policy does not trust", signer.vkey());
+  int64_t cosigned = 0;
+  for (const ledger::Verifier& witness : witnesses) {
+    NAITE_ASSIGN(const std::optional<uint64_t> time, ledger::verify_cosignature(head, witness));
+    cosigned += time.has_value();
+  }
+  if (cosigned < quorum)
+    return fail("{} of the policy's witnesses have cosigned the head of {}, it asks for {}",
+                cosigned, signer.name, quorum);
+  return cosigned;
 }
 
 }  // namespace naite::verify

@@ -33,6 +33,10 @@ struct Policy {
   static Result<Policy> load(const std::filesystem::path& path);
   // `name` is the file's, beside which those of organisations lie.
   static Result<Policy> parse(std::string_view text, const std::string& name);
+
+  // The witnesses that have cosigned a head of `signer`'s log; an error if the policy does not
+  // trust that key, or asks for more of them.
+  Result<int64_t> accept(const ledger::Verifier& signer, const ledger::Note& head) const;
 };
 
 }  // namespace naite::verify

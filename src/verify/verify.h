@@ -39,6 +39,8 @@ struct VerifyRequest {
   std::optional<Policy> policy;
   // Where the raw text lies that the recipe's paths name; empty: it is not at hand.
   std::filesystem::path text;
+  // End at the first check that fails; otherwise all is reported that does not rest on it.
+  bool fail_fast = false;
   std::function<void(const Progress&)> progress;
   const std::atomic<bool>* stop = nullptr;
 };
