@@ -83,8 +83,7 @@ bool Audit::check_claims() {
          (request_.mirror != nullptr || may_fail("bytes", bytes())) &&
          may_fail("signature", signature()) && may_fail("publisher", publisher()) &&
          check("recipe", recipe()) && may_fail("seed", seed()) && check("data", data()) &&
-         may_fail("batches", batches()) &&
-         (request_.text.empty() || may_fail("text", text()));
+         may_fail("batches", batches()) && (request_.text.empty() || may_fail("text", text()));
 }
 
 // What is computed rests on the files: from another state than the log has, nothing follows.

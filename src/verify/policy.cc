@@ -81,8 +81,8 @@ Result<Policy> Policy::parse(std::string_view text, const std::string& name) {
 }
 
 Result<int64_t> Policy::accept(const ledger::Verifier& signer, const ledger::Note& head) const {
-  const bool known = std::any_of(
-      publishers.begin(), publishers.end(), [&](const ledger::Verifier& publisher) {
+  const bool known =
+      std::any_of(publishers.begin(), publishers.end(), [&](const ledger::Verifier& publisher) {
         return publisher.key == signer.key && signer.name.starts_with(publisher.name + "/");
       });
   if (!known) return fail("signed by {}, whom the policy does not trust", signer.vkey());
