@@ -125,6 +125,8 @@ Result<Cost> cost_of(const train::Curriculum& curriculum, const train::EngineOpt
     cost.checkpoints += static_cast<int64_t>(stage.checkpoint_steps().size()) - (stage.stage > 1);
     cost.flops += model::training_flops_per_token(*model, stage.data.sequence_length) *
                   static_cast<double>(stage.total_steps() * stage.train.batch_tokens);
+    cost.update_flops += static_cast<double>(stage.total_steps()) *
+                         train::Optimizer::flops(stage.optimizer, model::parameters_of(*model));
   }
   cost.steps = curriculum.total_steps();
   cost.tokens = curriculum.total_tokens();
@@ -142,11 +144,13 @@ Status print_cost(const train::Curriculum& curriculum, const MachineSettings& se
         stage.total_steps() * stage.train.batch_tokens, stage.total_steps(),
         stage.train.batch_tokens);
   fmt::print("checkpoints        {}\n", cost.checkpoints);
-  fmt::print("training FLOPs     {:.3g}\n", cost.flops);
+  fmt::print("training FLOPs     {:.3g}{}\n", cost.flops,
+             cost.update_flops > 0 ? fmt::format(", and {:.2g} in updates", cost.update_flops)
+                                   : std::string());
   const double peak = machine.kernels->measure_peak_flops(curriculum.first().compute());
   if (peak > 0) {
     const int threads = machine.pool->num_threads();
-    const double seconds = cost.flops / (kShareOfPeak * peak);
+    const double seconds = (cost.flops + cost.update_flops) / (kShareOfPeak * peak);
     const double watts = settings.watts > 0 ? settings.watts : kWattsPerThread * threads;
     fmt::print("time               about {} here, at {:.0f}% of the {:.0f} GFLOP/s measured now\n",
                human_seconds(seconds), 100 * kShareOfPeak, peak / 1e9);

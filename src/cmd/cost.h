@@ -11,7 +11,8 @@ namespace naite::cmd {
 
 struct Cost {
   int64_t parameters = 0, tokens = 0, steps = 0, checkpoints = 0;
-  double flops = 0;
+  double flops = 0;         // of forward and backward
+  double update_flops = 0;  // of the optimizer
   train::MemoryPlan memory;  // of the stage that takes most
   int64_t memory_total() const;
 };

@@ -182,6 +182,18 @@ void Optimizer::load(const formats::TrainingState& state) {
   }
 }
 
+// Five iterations of Z'Z, A'A and Z B, Z being long x wide.
+double Optimizer::flops(const OptimizerOptions& options, const std::vector<ParameterSpec>& specs) {
+  double out = 0;
+  for (const ParameterSpec& spec : specs) {
+    if (!takes_muon(options, spec)) continue;
+    const auto wide = static_cast<double>(std::min(spec.rows, spec.cols));
+    const auto length = static_cast<double>(std::max(spec.rows, spec.cols));
+    out += 5 * (4 * length * wide * wide + 2 * wide * wide * wide);
+  }
+  return out;
+}
+
 Optimizer::Bytes Optimizer::bytes(const OptimizerOptions& options, const kernels::Kernels& kernels,
                                   const std::vector<ParameterSpec>& specs) {
   const std::vector<ParameterSpec> adamw = some_of(specs, adamw_members(options, specs));

@@ -39,6 +39,9 @@ class Optimizer {
   };
   static Bytes bytes(const OptimizerOptions& options, const kernels::Kernels& kernels,
                      const std::vector<tape::ParameterSpec>& specs);
+  // Floating-point operations of the products in one update: Muon's; AdamW has none.
+  static double flops(const OptimizerOptions& options,
+                      const std::vector<tape::ParameterSpec>& specs);
 
  private:
   void scale_head(const std::string& weight, int64_t head, int64_t head_dim, double factor);
