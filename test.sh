@@ -11,7 +11,7 @@ usage() {
 ./test.sh --all      the same, then: the clang++ build and its tests, the digests of both compilers'
                      builds side by side, 20 steps of the quickstart under all that must not change
                      them, AddressSanitizer and UndefinedBehaviorSanitizer (clang++) over all tests
-                     and over 10,000 random changes of a run that verification must find, three
+                     and over 100,000 random changes of a run that verification must find, three
                      steps on AArch64 under qemu, the fuzzing programs for two minutes, and
                      the tests against other programs
 ./test.sh --interop  the plain run, then only the tests against other programs
@@ -96,9 +96,9 @@ if [ $all = 1 ]; then
   step "the quickstart has one digest" tests/quickstart_digests build/naite build-clang/naite
   export UBSAN_OPTIONS=print_stacktrace=1
   build_and_test asan build-asan
-  # Short stacks of allocations: most of the time would go into unwinding them.
-  step "10,000 changes of a run are found" env NAITE_MUTATIONS=10000 \
-    ASAN_OPTIONS=malloc_context_size=3 build-asan/tests/naite_verify_test \
+  # Without stacks of allocations and leaks: half the time would go into them.
+  step "100,000 changes of a run are found" env NAITE_MUTATIONS=100000 \
+    ASAN_OPTIONS=malloc_context_size=0:detect_leaks=0 build-asan/tests/naite_verify_test \
     --gtest_filter='*RandomMutationsAreFound'
   step "AArch64 gives the same bits" tests/aarch64/run
   step "fuzzing" env JOBS="$jobs" tools/fuzz 120

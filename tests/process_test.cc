@@ -171,7 +171,7 @@ TEST_F(Process, InterruptSavesAndTheSameCommandGoesOn) {
 }
 
 TEST_F(Process, DryRunStatesTheBytesThatTheRunTakes) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef NAITE_SANITIZE
   GTEST_SKIP() << "AddressSanitizer's shadow memory counts as resident";
 #endif
   const Words big{"--set", "model.hidden_size=256",     "--set", "model.intermediate_size=704",
@@ -197,7 +197,7 @@ TEST_F(Process, DryRunCountsThePublishedModels) {
     ASSERT_EQ(planned.exit_code, 0) << planned.err;
     EXPECT_NE(planned.out.find(std::string("parameters         ") + parameters), std::string::npos)
         << planned.out;
-#ifndef __SANITIZE_ADDRESS__
+#ifndef NAITE_SANITIZE
     EXPECT_LT(planned.peak_bytes, int64_t{100} << 20);
 #endif
   }

@@ -33,23 +33,42 @@ std::u16string utf16(std::string_view text) {
   return out;
 }
 
+// The text between quotes; what needs no escape is copied in runs.
 Status write_string(std::string_view text, std::string& out) {
   if (!is_utf8(text)) return fail("a text is not UTF-8: canonical JSON cannot hold it");
+  constexpr std::string_view kSpecial = "\b\t\n\f\r\"\\", kLetters = "btnfr\"\\";
+  const auto needs_escape = [](char c) {
+    return static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\';
+  };
   out += '"';
-  for (const char c : text) {
-    constexpr std::string_view kSpecial = "\b\t\n\f\r\"\\", kLetters = "btnfr\"\\";
-    const size_t special = kSpecial.find(c);
-    if (special != std::string_view::npos) {
-      out += '\\';
-      out += kLetters[special];
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
+  for (auto at = text.begin();;) {
+    const auto special = std::find_if(at, text.end(), needs_escape);
+    out.append(at, special);
+    if (special == text.end()) break;
+    const size_t known = kSpecial.find(*special);
+    out += known != std::string_view::npos
+               ? std::string{'\\', kLetters[known]}
+               : fmt::format("\\u{:04x}", static_cast<unsigned>(*special));
+    at = special + 1;
   }
   out += '"';
   return {};
+}
+
+// The keys of an object in the order of their UTF-16 code units; that of bytes, which the object
+// has, is the same as long as all are ASCII.
+std::vector<const std::string*> ordered_keys(const json& object) {
+  std::vector<const std::string*> keys;
+  bool ascii = true;
+  for (auto it = object.begin(); it != object.end(); ++it) {
+    keys.push_back(&it.key());
+    for (const char c : it.key()) ascii = ascii && static_cast<unsigned char>(c) < 0x80;
+  }
+  if (!ascii)
+    std::sort(keys.begin(), keys.end(), [](const std::string* a, const std::string* b) {
+      return utf16(*a) < utf16(*b);
+    });
+  return keys;
 }
 
 Status write_number(const json& value, std::string& out) {
@@ -68,20 +87,16 @@ Status write_number(const json& value, std::string& out) {
 
 Status write(const json& value, std::string& out) {
   if (value.is_object()) {
-    std::vector<std::pair<std::u16string, const std::string*>> keys;
-    for (const auto& [key, item] : value.items()) {
+    for (const auto& [key, item] : value.items())
       if (!is_utf8(key)) return fail("a key is not UTF-8: canonical JSON cannot hold it");
-      keys.emplace_back(utf16(key), nullptr);
-    }
-    size_t at = 0;
-    for (auto it = value.begin(); it != value.end(); ++it) keys[at++].second = &it.key();
-    std::sort(keys.begin(), keys.end());
     out += '{';
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (i > 0) out += ',';
-      NAITE_TRY(write_string(*keys[i].second, out));
+    bool first = true;
+    for (const std::string* key : ordered_keys(value)) {
+      if (!first) out += ',';
+      first = false;
+      NAITE_TRY(write_string(*key, out));
       out += ':';
-      NAITE_TRY(write(value[*keys[i].second], out));
+      NAITE_TRY(write(value[*key], out));
     }
     out += '}';
     return {};
