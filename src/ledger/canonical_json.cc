@@ -65,9 +65,8 @@ std::vector<const std::string*> ordered_keys(const json& object) {
     for (const char c : it.key()) ascii = ascii && static_cast<unsigned char>(c) < 0x80;
   }
   if (!ascii)
-    std::sort(keys.begin(), keys.end(), [](const std::string* a, const std::string* b) {
-      return utf16(*a) < utf16(*b);
-    });
+    std::sort(keys.begin(), keys.end(),
+              [](const std::string* a, const std::string* b) { return utf16(*a) < utf16(*b); });
   return keys;
 }
 

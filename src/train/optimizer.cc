@@ -197,9 +197,9 @@ double Optimizer::flops(const OptimizerOptions& options, const std::vector<Param
 Optimizer::Bytes Optimizer::bytes(const OptimizerOptions& options, const kernels::Kernels& kernels,
                                   const std::vector<ParameterSpec>& specs) {
   const std::vector<ParameterSpec> adamw = some_of(specs, adamw_members(options, specs));
-  return {tape::SlabLayout(specs, DType::kF32).bytes() +
-              tape::SlabLayout(adamw, DType::kF32).bytes(),
-          workspace_bytes(options, kernels, specs)};
+  return {
+      tape::SlabLayout(specs, DType::kF32).bytes() + tape::SlabLayout(adamw, DType::kF32).bytes(),
+      workspace_bytes(options, kernels, specs)};
 }
 
 }  // namespace naite::train

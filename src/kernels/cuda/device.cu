@@ -29,7 +29,7 @@ Result<std::unique_ptr<Device>> Device::open(int index) {
   cudaStream_t stream = nullptr;
   NAITE_TRY(checked(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate"));
   device->stream_ = stream;
-  return device;
+  return std::move(device);
 }
 
 Device::~Device() {

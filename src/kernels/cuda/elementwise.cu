@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/elementwise.h"
 
-#include <algorithm>
 #include <cuda_runtime.h>
+#include <algorithm>
 
 namespace naite::kernels::cuda {
 

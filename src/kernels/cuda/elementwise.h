@@ -7,7 +7,7 @@
 
 namespace naite::kernels::cuda {
 
-Status add(Device& device, View y, View a, View b);             // y = a + b, fp32
-Status scale(Device& device, View y, View x, float factor);     // y = x factor, fp32
+Status add(Device& device, View y, View a, View b);          // y = a + b, fp32
+Status scale(Device& device, View y, View x, float factor);  // y = x factor, fp32
 
 }  // namespace naite::kernels::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// build/gpu_check: what a GPU machine can say about this build, in one short table; it needs
+// tools/gpu_check: what a GPU machine can say about this build, in one short table; it needs
 // nothing but the driver. Every operation that the GPU has is run on values that include
 // subnormals, infinities and NaN, and compared with the reference bit by bit.
 #include <bit>
@@ -26,8 +26,8 @@ double seconds() {
 std::vector<float> any_floats(uint32_t stream) {
   std::vector<float> out(static_cast<size_t>(kElements));
   for (size_t i = 0; i < out.size(); ++i)
-    out[i] = std::bit_cast<float>(static_cast<uint32_t>(
-        random_below(uint64_t{1} << 32, 1, Purpose::kSampling, i, stream)));
+    out[i] = std::bit_cast<float>(
+        static_cast<uint32_t>(random_below(uint64_t{1} << 32, 1, Purpose::kSampling, i, stream)));
   return out;
 }
 
@@ -75,7 +75,8 @@ class Check {
     const double rate = static_cast<double>(on_device.bytes()) / (seconds() - begin) / 1e9;
     bool same = true;
     for (size_t i = 0; i < back.size(); ++i) same = same && same_bits(back[i], values[i]);
-    fmt::print("{:<24} {}, {:.1f} GB/s back\n", "copies", same ? "same bytes" : "OTHER BYTES", rate);
+    fmt::print("{:<24} {}, {:.1f} GB/s back\n", "copies", same ? "same bytes" : "OTHER BYTES",
+               rate);
     return same ? Status() : fail("what came back from the GPU is not what went there");
   }
 
