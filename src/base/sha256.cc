@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -65,15 +66,14 @@ std::string sha256_hex(std::string_view data) {
 }
 
 Result<std::string> sha256_file(const std::filesystem::path& path) {
-  constexpr size_t kBufferBytes = size_t{1} << 16;
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
   Sha256 hash;
-  const std::unique_ptr<char[]> buffer(new char[kBufferBytes]);
+  std::array<char, size_t{1} << 15> buffer;
   ssize_t n = 0;
   do {
-    n = ::read(descriptor, buffer.get(), kBufferBytes);
-    if (n > 0) hash.update(buffer.get(), static_cast<size_t>(n));
+    n = ::read(descriptor, buffer.data(), buffer.size());
+    if (n > 0) hash.update(buffer.data(), static_cast<size_t>(n));
   } while (n > 0 || (n < 0 && errno == EINTR));
   const int error = errno;
   ::close(descriptor);
