@@ -4,17 +4,22 @@
 namespace naite {
 
 namespace {
-constexpr size_t kMessageBytesMax = 4000;
+
+// What stands where is at the beginning, what to do at the end; the middle may be a long quotation.
+constexpr size_t kBeginBytes = 700, kEndBytes = 300;
+
+bool is_inside_letter(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
+
 }  // namespace
 
 std::string one_line(std::string text) {
   for (char& c : text)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  if (text.size() <= kMessageBytesMax) return text;
-  size_t end = kMessageBytesMax;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
-    --end;  // in a character
-  return text.substr(0, end) + "...";
+  if (text.size() <= kBeginBytes + kEndBytes) return text;
+  size_t begin = kBeginBytes, end = text.size() - kEndBytes;
+  while (begin > 0 && is_inside_letter(text[begin])) --begin;
+  while (end < text.size() && is_inside_letter(text[end])) ++end;
+  return text.substr(0, begin) + " ... " + text.substr(end);
 }
 
 }  // namespace naite
