@@ -50,9 +50,9 @@ This trains a language model of 5.0 million parameters from random weights on ab
 tokens. The recipe never adapts to the machine; only the time it takes does.
 
   install what is missing of tools/packages.txt, with apt
-  build   build/naite (4 to 8 minutes on two cores, once)
+  build   build/naite (2 to 8 minutes on two cores, once)
   $fetch
-  train   5 to 8 minutes on two cores that have nothing else to do, into $run;
+  train   2 to 8 minutes on two cores that have nothing else to do, into $run;
           a checkpoint of 57 MB at every tenth, eleven in all (620 MB)
   show    how the model grew, and what to try next
 TEXT
