@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "base/fuzz.h"
 #include "data/tokenizer.h"
 
 namespace naite::data {
@@ -13,7 +14,7 @@ int check(const uint8_t* data, size_t size) {
   const Result<Tokenizer> tokenizer =
       Tokenizer::from_json({reinterpret_cast<const char*>(data), size}, "fuzz");
   if (!tokenizer) {
-    if (tokenizer.error().message.find('\n') != std::string::npos) std::abort();
+    naite::expect_short_line(tokenizer.error());
     return 0;
   }
   for (const int32_t id : tokenizer->encode("나이테 rings aaaa 123\n\n<|endoftext|>\xff  x"))

@@ -4,18 +4,11 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "base/fuzz.h"
 #include "ledger/ledger.h"
 
 namespace naite::ledger {
 namespace {
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
-
-void expect_short_line(const Error& error) {
-  require(error.message.find('\n') == std::string::npos && error.message.size() <= 1200);
-}
 
 void read_signature(std::string_view text) {
   const Result<ModelSignature> signature = ModelSignature::parse(text, "fuzz");

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "base/fuzz.h"
 #include "model/model.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -12,8 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!value) return 0;
   const auto model = naite::model::make_model(*value, "fuzz", false);
   if (!model) {
-    const std::string& message = model.error().message;
-    if (message.find('\n') != std::string::npos || message.size() > 600) std::abort();
+    naite::expect_short_line(model.error());
     return 0;
   }
   const nlohmann::json config = (*model)->config();

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "base/fuzz.h"
 #include "train/history.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -13,8 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (std::string line; std::getline(text, line);) entries.push_back(line);
   const auto history = naite::train::RunHistory::parse(entries);
   if (!history) {
-    const std::string& message = history.error().message;
-    if (message.find('\n') != std::string::npos || message.size() > 1200) std::abort();
+    naite::expect_short_line(history.error());
     return 0;
   }
   for (const naite::train::StoredState& state : history->stored)

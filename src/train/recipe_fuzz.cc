@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "base/fuzz.h"
 #include "train/recipe.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -10,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!value) return 0;
   const auto recipe = naite::train::parse_recipe(*value, "fuzz");
   if (!recipe) {
-    if (recipe.error().message.find('\n') != std::string::npos) std::abort();
+    naite::expect_short_line(recipe.error());
     return 0;
   }
   const auto text = naite::parse_toml(naite::to_toml(recipe->resolved()), "again");

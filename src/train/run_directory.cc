@@ -119,7 +119,7 @@ Result<std::vector<RunDirectory::State>> RunDirectory::states() const {
 }
 
 std::string public_name(const fs::path& model) {
-  fs::path path = fs::absolute(model / "").lexically_normal().parent_path();
+  const fs::path path = fs::absolute(model / "").lexically_normal().parent_path();
   fs::path name = path.filename();
   const fs::path folder = path.parent_path();
   const RunDirectory run(folder.parent_path());

@@ -3,14 +3,14 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "base/fuzz.h"
 #include "verify/policy.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using naite::verify::Policy;
   const auto policy = Policy::parse({reinterpret_cast<const char*>(data), size}, "fuzz");
   if (!policy) {
-    const std::string& message = policy.error().message;
-    if (message.find('\n') != std::string::npos || message.size() > 1200) std::abort();
+    naite::expect_short_line(policy.error());
     return 0;
   }
   const auto witnesses = static_cast<int64_t>(policy->witnesses.size());
