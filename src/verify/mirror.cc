@@ -296,6 +296,7 @@ Result<bool> Mirror::has_state(const RunHistory& history, const StoredState& sta
 Status Mirror::begin_state(const StoredState& state) {
   const fs::path to = staging(state.directory);
   NAITE_TRY(make_directories(to));
+  NAITE_TRY(remove_unfinished(to));  // whoever was killed here
   NAITE_ASSIGN(const std::string record,
                client_.fetch(url_of(state.directory + "/record.json"), train::kRecordBytesMax));
   NAITE_TRY(write_file(to / "record.json", record));

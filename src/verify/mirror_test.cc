@@ -208,6 +208,17 @@ TEST_F(Published, ARangeFetchesWhatItNeedsAndSaysSo) {
   EXPECT_EQ(states.size(), 4u);  // after 0, 5, 6, 8
 }
 
+TEST_F(Published, WhatAKilledFollowerWroteHalfIsNoFileOfAState) {
+  ASSERT_TRUE(open().ok());  // begins the copy
+  for (const auto& state : fs::directory_iterator(tree() / "run/checkpoints")) {
+    const fs::path staged = cache() / ".fetching/checkpoints" / state.path().filename();
+    fs::create_directories(staged);
+    std::ofstream(staged / ".tmp-record.json-1") << "{";
+  }
+  const Result<std::vector<int64_t>> steps = followed();
+  EXPECT_TRUE(steps.ok()) << steps.error().message;
+}
+
 // What a server does, and which check must find it.
 struct Lie {
   const char *name, *path, *found_by, *reason;
