@@ -11,11 +11,10 @@ inline void require(bool holds) {
   if (!holds) std::abort();
 }
 
-// Every refusal is one line, not longer than one_line() makes it.
-inline void expect_short_line(const Error& error) {
-  constexpr size_t kBytesMax = 1024;
+// Every refusal is one line, not longer than one_line() makes it, or than the reader promises.
+inline void expect_short_line(const Error& error, size_t bytes_max = 1024) {
   require(!error.message.empty() && error.message.find('\n') == std::string::npos &&
-          error.message.size() <= kBytesMax);
+          error.message.size() <= bytes_max);
 }
 
 }  // namespace naite

@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!value) return 0;
   const auto files = naite::formats::record_files(*value, "fuzz");
   if (!files) {
-    naite::expect_short_line(files.error());
+    naite::expect_short_line(files.error(), 600);
     return 0;
   }
   for (const auto& [file, digest] : *files)

@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!value) return 0;
   const auto model = naite::model::make_model(*value, "fuzz", false);
   if (!model) {
-    naite::expect_short_line(model.error());
+    naite::expect_short_line(model.error(), 600);
     return 0;
   }
   const nlohmann::json config = (*model)->config();

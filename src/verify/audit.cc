@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
+#include <set>
 
 #include "data/prepare.h"
 #include "data/shards.h"
 #include "formats/checkpoint.h"
 #include "ledger/ledger.h"
+#include "train/published.h"
 #include "train/run_log.h"
 #include "verify/mirror.h"
 
@@ -88,11 +91,12 @@ bool Audit::check_claims() {
 
 // What is computed rests on the files: from another state than the log has, nothing follows.
 bool Audit::check_states() {
-  const bool whole = !failed("bytes") && may_fail("states", states()) && !failed("states");
-  const bool cosigned = has_cosignatures() || asks_for_organisations();
-  return (!whole || !cosigned || may_fail("cosigned", cosignatures())) &&
-         may_fail("distinct", distinct()) && may_fail("end", end()) && whole &&
-         check("memory", memory()) && check("initial", initial());
+  const bool whole = !failed("bytes") && check("states", states());
+  if (!whole && request_.fail_fast) return false;
+  const bool asks = whole && (has_cosignatures() || asks_for_organisations());
+  return (!asks || may_fail("cosigned", cosignatures())) && may_fail("distinct", distinct()) &&
+         may_fail("end", end()) && whole && check("memory", memory()) &&
+         check("initial", initial());
 }
 
 Result<Report> Audit::verify() {
@@ -358,13 +362,6 @@ const train::Recipe& Audit::stage_that_stored(const StoredState& state) const {
   return curriculum_.stage_of(first ? state.step : state.step - 1);
 }
 
-// Each directory by what the log says about it last.
-std::map<std::string, const StoredState*> Audit::newest_states() const {
-  std::map<std::string, const StoredState*> newest;
-  for (const StoredState& state : history_.stored) newest[state.directory] = &state;
-  return newest;
-}
-
 // Every file of a stored state is there, is the one that the log has, and has none beside it.
 Status Audit::state_bytes(const StoredState& state) const {
   const fs::path directory = request_.run / state.directory;
@@ -378,9 +375,9 @@ Status Audit::state_bytes(const StoredState& state) const {
 }
 
 Result<Finding> Audit::bytes() const {
-  const std::map<std::string, const StoredState*> newest = newest_states();
+  const std::vector<const StoredState*> newest = train::newest_states(history_);
   int64_t done = 0;
-  for (const auto& [directory, state] : newest) {
+  for (const StoredState* state : newest) {
     if (stopped()) return fail("interrupted");
     progress("checking files", done++, static_cast<int64_t>(newest.size()));
     NAITE_TRY(state_bytes(*state));
@@ -454,10 +451,12 @@ bool Audit::is_asked_for(const StoredState& state) const {
 Result<Finding> Audit::states() {
   if (history_.stored.front().step != history_.commitment.first_step())
     return fail("the first state is not that of step {}", history_.commitment.first_step());
-  const std::map<std::string, const StoredState*> newest = newest_states();
+  const std::vector<const StoredState*> newest = train::newest_states(history_);
+  std::set<std::string> logged;
   int64_t done = 0;
-  for (const auto& [directory, state] : newest) {
+  for (const StoredState* state : newest) {
     if (stopped()) return fail("interrupted");
+    logged.insert(state->directory);
     if (!is_asked_for(*state)) continue;
     progress("checking states", done++, static_cast<int64_t>(newest.size()));
     if (request_.mirror != nullptr) {
@@ -470,7 +469,7 @@ Result<Finding> Audit::states() {
     if (!fs::exists(parent)) continue;
     NAITE_ASSIGN(const std::vector<std::string> names, list_directory(parent));
     for (const std::string& name : names)
-      if (!newest.contains(parent.filename().string() + "/" + name))
+      if (!logged.contains(parent.filename().string() + "/" + name))
         return fail("{} is not in the log", (parent / name).string());
   }
   NAITE_TRY(planned_states());

@@ -2,7 +2,6 @@
 #pragma once
 // One verification under way: what has been read and believed so far, check after check. A check
 // that fails and on which others rest ends the audit; what was not reached is not in the report.
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,7 +61,6 @@ class Audit {
   Status tokens_of(const data::ManifestSplit& split) const;
   const train::Recipe& stage_that_stored(const train::StoredState& state) const;
   bool is_asked_for(const train::StoredState& state) const;
-  std::map<std::string, const train::StoredState*> newest_states() const;
   Status state_bytes(const train::StoredState& state) const;
   Status state_content(const train::StoredState& state);
   Status model_signature(const train::StoredState& state) const;
