@@ -21,10 +21,10 @@ struct FollowArguments {
   bool once = false, as_json = false;
 };
 
-void print_checkpoint(const train::RunHistory& history, const train::StoredState& state,
+void print_checkpoint(const record::RunHistory& history, const record::StoredState& state,
                       const fs::path& path, bool as_json) {
-  const std::optional<double> bits = train::bits_per_byte(state);
-  const double percent = train::percent_done(history, state.step);
+  const std::optional<double> bits = record::bits_per_byte(state);
+  const double percent = record::percent_done(history, state.step);
   const std::string command = fmt::format("naite generate {} --prompt TEXT", path.string());
   if (as_json)
     fmt::print("{}\n", json({{"checkpoint", path.string()},
@@ -45,7 +45,7 @@ void print_checkpoint(const train::RunHistory& history, const train::StoredState
 }
 
 void print_end(const verify::Followed& followed, const fs::path& path, bool as_json) {
-  const train::RunHistory& history = followed.history;
+  const record::RunHistory& history = followed.history;
   const char* how = history.ended ? "ended" : history.abandoned ? "abandoned" : "up to date";
   if (as_json)
     fmt::print("{}\n", json({{"run", path.string()},
@@ -92,7 +92,7 @@ Status run_follow(const FollowArguments& arguments) {
   bool succeeded = false;
   while (!stop.load()) {
     const Result<verify::Followed> followed = verify::follow_once(
-        mirror, policy, [&](const train::RunHistory& history, const train::StoredState& state) {
+        mirror, policy, [&](const record::RunHistory& history, const record::StoredState& state) {
           clear();
           print_checkpoint(history, state, directory / state.directory, arguments.as_json);
         });

@@ -25,8 +25,8 @@ class GrowthObserver final : public train::Observer {
   void step(const train::StepReport&) override {}
   void validated(const train::ValidationReport& r) override {
     for (size_t i = 0; i < r.sources.size(); ++i)
-      fmt::print(stderr, "{}: loss {:.4f}, {:.3f} bits per byte\n", r.sources[i],
-                 r.results[i].loss, r.results[i].bits_per_byte);
+      fmt::print(stderr, "{}: loss {:.4f}, {:.3f} bits per byte\n", r.sources[i], r.results[i].loss,
+                 r.results[i].bits_per_byte);
     name_ = r.checkpoint;
   }
   const std::string& name() const { return name_; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/cmd.h"
 #include "ledger/keys.h"
-#include "train/cosign.h"
+#include "record/cosign.h"
 
 namespace naite::cmd {
 
@@ -41,7 +41,7 @@ Status cosign(const KeyArguments& arguments) {
   NAITE_ASSIGN(const ledger::Keys keys, ledger::load_keys(arguments.keys));
   NAITE_ASSIGN(const std::vector<fs::path> checkpoints, checkpoints_of(arguments.directory));
   for (const fs::path& checkpoint : checkpoints) {
-    NAITE_ASSIGN(const bool added, train::cosign_checkpoint(checkpoint, keys.model));
+    NAITE_ASSIGN(const bool added, record::cosign_checkpoint(checkpoint, keys.model));
     fmt::print("{} {}\n", added ? "co-signed" : "co-signed before:", checkpoint.string());
   }
   return {};

@@ -3,7 +3,7 @@
 
 #include "cmd/cmd.h"
 #include "ledger/ledger.h"
-#include "train/run_log.h"
+#include "record/run_ledger.h"
 
 namespace naite::cmd {
 
@@ -184,12 +184,12 @@ Status witness(const LogArguments& arguments) {
 }
 
 Status abandon(const LogArguments& arguments) {
-  const train::RunDirectory directory(arguments.directory);
+  const record::RunDirectory directory(arguments.directory);
   if (!fs::exists(directory.ledger())) return fail("{} has no log", arguments.directory);
   NAITE_ASSIGN(const FileLock lock,
                FileLock::acquire(directory.path() / ".lock", arguments.directory));
-  NAITE_ASSIGN(const std::unique_ptr<train::RunLog> log,
-               train::RunLog::open(directory, arguments.keys, ""));
+  NAITE_ASSIGN(const std::unique_ptr<record::RunLedger> log,
+               record::RunLedger::open(directory, arguments.keys, ""));
   NAITE_TRY(log->abandon(arguments.reason));
   fmt::print("entered: {} is abandoned\n", arguments.directory);
   return {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/publish.h"
+#include "record/publish.h"
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -18,7 +18,7 @@ struct PublishArguments {
   bool watch = false, as_json = false;
 };
 
-void print_published(const train::Published& published, const std::string& where, bool as_json) {
+void print_published(const record::Published& published, const std::string& where, bool as_json) {
   if (as_json)
     fmt::print("{}\n", nlohmann::json({{"published", where},
                                        {"entries", published.entries},
@@ -43,8 +43,8 @@ Status run_publish(const PublishArguments& arguments) {
   const std::string where = (fs::path(arguments.tree) / name).string();
   std::string last;
   do {
-    NAITE_ASSIGN(const train::Published published,
-                 train::publish(arguments.run, arguments.tree, name));
+    NAITE_ASSIGN(const record::Published published,
+                 record::publish(arguments.run, arguments.tree, name));
     if (published.checkpoint != last) print_published(published, where, arguments.as_json);
     last = published.checkpoint;
     if (published.ended || !arguments.watch) return {};

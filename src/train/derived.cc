@@ -8,6 +8,8 @@
 namespace naite::train {
 
 using nlohmann::json;
+using record::Commitment;
+using record::RunDirectory;
 
 Result<Commitment> commitment_of(const Curriculum& curriculum, const data::Manifest& manifest,
                                  const json& branch, const std::filesystem::path& run_directory) {
@@ -80,15 +82,18 @@ Status average_checkpoints(const Recipe& recipe, int64_t step, const RunDirector
     for (size_t i = 0; i < sum.size(); ++i) sum[i] = sum[i] + values[i];
   };
   for (auto earlier = here - before; earlier != here; ++earlier) {
-    NAITE_TRY(
-        formats::read_masters(run.checkpoint(recipe.stage, *earlier, recipe.tokens_at(*earlier)),
-                              state.specs, masters));
+    NAITE_TRY(formats::read_masters(
+        run.checkpoint(recipe.stage, *earlier, recipe.tokens_at(*earlier)), state.specs, masters));
     add(masters);
   }
   add(state.masters);
   const auto share = static_cast<float>(1.0 / static_cast<double>(before + 1));
   for (size_t i = 0; i < sum.size(); ++i) state.masters[i] = sum[i] * share;
   return {};
+}
+
+record::StepDigest digest_of(const StepResult& result) {
+  return record::StepDigest::of(result.loss, result.grad_norm, result.batch);
 }
 
 std::map<std::string, std::string> tensor_digests(Engine& engine, kernels::Kernels& kernels) {

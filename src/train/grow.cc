@@ -9,8 +9,8 @@
 #include "formats/checkpoint.h"
 #include "formats/model_files.h"
 #include "model/motif.h"
+#include "record/run_directory.h"
 #include "train/initial.h"
-#include "train/run_directory.h"
 
 namespace naite::train {
 
@@ -314,7 +314,7 @@ class Growth {
 }  // namespace
 
 Result<json> origin_of(const fs::path& model) {
-  json out = {{"from", public_name(model)}, {"recipe_digest", ""}};
+  json out = {{"from", record::public_name(model)}, {"recipe_digest", ""}};
   if (!fs::is_directory(model)) {
     NAITE_ASSIGN(out["weights_digest"], sha256_file(model));
   } else {
@@ -340,8 +340,8 @@ Result<StartWeights> grow(const fs::path& checkpoint, const Recipe& recipe, Thre
     return fail("{} cannot grow from {}: {}", recipe.name, files.name(), status.error().message);
   StartWeights out;
   out.vocab_size = parent->vocab_size();
-  NAITE_ASSIGN(out.masters, Growth(files, *parent, *child, recipe, pool)
-                                .weights(model::parameters_of(*child)));
+  NAITE_ASSIGN(out.masters,
+               Growth(files, *parent, *child, recipe, pool).weights(model::parameters_of(*child)));
   NAITE_ASSIGN(out.parent, origin_of(checkpoint));
   out.parent["grown"] = true;
   out.parent["step"] = 0;

@@ -76,7 +76,7 @@ struct Recipe {
   std::string name;
   int64_t seed = 0;
   // seed = "beacon": the value of this public source, named before it is known, makes the seed with
-  // the run's commitment (train/history.h). `seed` is set when it is known.
+  // the run's commitment (record/history.h). `seed` is set when it is known.
   std::string beacon;
   std::string arithmetic = "chain-1";
   data::TokenizerOptions tokenizer;

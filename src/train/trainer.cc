@@ -12,10 +12,10 @@
 #include "formats/checkpoint.h"
 #include "formats/tfevents.h"
 #include "infer/infer.h"
+#include "record/run_directory.h"
+#include "record/run_ledger.h"
 #include "train/derived.h"
 #include "train/model_card.h"
-#include "train/run_directory.h"
-#include "train/run_log.h"
 
 namespace naite::train {
 
@@ -23,6 +23,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using record::Commitment;
+using record::RunDirectory;
+using record::RunLedger;
+using record::StoredState;
 
 constexpr size_t kLossWindow = 50;  // steps whose median a loss is measured against
 
@@ -113,7 +117,7 @@ class Run {
   std::optional<data::Loader> loader_;
   std::unique_ptr<Engine> engine_;
   std::optional<formats::EventWriter> events_;
-  std::unique_ptr<RunLog> log_;      // none in a run that began without one
+  std::unique_ptr<RunLedger> log_;   // none in a run that began without one
   formats::TrainingState snapshot_;  // untouched while writer_ works
   BackgroundWriter writer_;
   int64_t step_ = 0;  // steps done
@@ -207,7 +211,7 @@ Status Run::read_branch(const std::vector<RunDirectory::State>& states) {
   const std::string recipe_digest = cursor.string("recipe_digest");
   NAITE_TRY(cursor.finish(true));
   NAITE_ASSIGN(const std::string digest, formats::state_digest(request_.from));
-  branch_ = {{"from", public_name(request_.from)},
+  branch_ = {{"from", record::public_name(request_.from)},
              {"step", step},
              {"state_digest", digest},
              {"recipe_digest", recipe_digest}};
@@ -224,7 +228,7 @@ Status Run::begin_log(const std::vector<RunDirectory::State>& states) {
     observer_.note("no log: this run began without one");
     return {};
   }
-  NAITE_ASSIGN(log_, RunLog::open(directory_, request_.keys, recipe_->name));
+  NAITE_ASSIGN(log_, RunLedger::open(directory_, request_.keys, recipe_->name));
   if (log_->self_signed())
     observer_.note("unsigned: the log is signed by a key of this run alone (see naite key new)");
   else
@@ -238,7 +242,8 @@ Status Run::begin_log(const std::vector<RunDirectory::State>& states) {
 // The seed that the log has, from now on in every stage; false while a beacon's value is missing.
 Result<bool> Run::settle_seed() {
   if (!log_) return true;
-  NAITE_ASSIGN(const std::optional<int64_t> seed, log_->seed(*recipe_, request_.beacon_value));
+  NAITE_ASSIGN(const std::optional<int64_t> seed,
+               log_->seed(recipe_->seed, recipe_->beacon, request_.beacon_value));
   if (!seed) {
     observer_.note(
         fmt::format("committed in {}; when the value of {} is public, give it with "
@@ -435,7 +440,7 @@ Status Run::one_step() {
   const double begin = now_seconds();
   const StepResult result = engine_->gradient(*loader_, step_);
   NAITE_TRY(check_loss(result));
-  if (log_) NAITE_TRY(log_->step(step_ + 1, StepDigest::of(result)));
+  if (log_) NAITE_TRY(log_->step(step_ + 1, digest_of(result)));
   engine_->update(step_, result.grad_norm);
   const double rate = recipe_->learning_rate(step_);
   ++step_;

@@ -10,15 +10,15 @@
 #include "data/shards.h"
 #include "formats/checkpoint.h"
 #include "ledger/ledger.h"
-#include "train/published.h"
-#include "train/run_log.h"
+#include "record/published.h"
+#include "record/run_ledger.h"
 #include "verify/mirror.h"
 
 namespace naite::verify {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using train::StoredState;
+using record::StoredState;
 
 namespace {
 
@@ -131,7 +131,7 @@ Result<Finding> Audit::log() {
   if (request_.mirror != nullptr) NAITE_TRY(request_.mirror->fetch_log());
   NAITE_ASSIGN(ledger::LogContent log, ledger::read_log(run_.ledger()));
   note_ = std::move(log.note);
-  NAITE_ASSIGN(history_, train::RunHistory::parse(log.entries));
+  NAITE_ASSIGN(history_, record::RunHistory::parse(log.entries));
   if (history_.commitment_entry.empty()) return fail("the log is empty");
   if (history_.commitment.origin != log.head.origin)
     return fail("the log is {}, its commitment was made for {}", log.head.origin,
@@ -203,7 +203,7 @@ Result<Finding> Audit::recipe() {
        {"recipe.toml", "tokenizer.json", "tokenizer_config.json", "data/manifest.json"})
     NAITE_TRY(plain_text_file(request_.run / file));
   NAITE_ASSIGN(curriculum_, train::load_recipe(run_.recipe(), {}));
-  const train::Commitment amended = history_.amended();
+  const record::Commitment amended = history_.amended();
   NAITE_TRY(adopt_plan(amended.plan));
   for (train::Recipe& stage : curriculum_.stages)
     if (history_.seed->beacon) stage.seed = history_.seed->seed;
@@ -218,7 +218,7 @@ Result<Finding> Audit::recipe() {
   if (manifest_.vocab_size != tokenizer_->vocab_size())
     return fail("the manifest speaks of {} tokens, the tokenizer has {}", manifest_.vocab_size,
                 tokenizer_->vocab_size());
-  NAITE_ASSIGN(const train::Commitment found,
+  NAITE_ASSIGN(const record::Commitment found,
                train::commitment_of(curriculum_, manifest_, amended.branch, request_.run));
   NAITE_TRY(same("arithmetic", amended.arithmetic, found.arithmetic));
   NAITE_TRY(same("data digest", amended.data_digest, found.data_digest));
@@ -256,7 +256,7 @@ Status Audit::adopt_plan(const json& plan) {
 }
 
 Result<Finding> Audit::seed() const {
-  const train::SeedEntry& entry = *history_.seed;
+  const record::SeedEntry& entry = *history_.seed;
   const train::Recipe& recipe = curriculum_.first();
   if (entry.beacon != !recipe.beacon.empty())
     return fail("the recipe and the log say different things about the origin of the seed");
@@ -265,7 +265,7 @@ Result<Finding> Audit::seed() const {
       return fail("the seed of the log is {}, of the recipe {}", entry.seed, recipe.seed);
     return Finding{fmt::format("{}, chosen by the trainer", entry.seed)};
   }
-  if (entry.seed != train::beacon_seed(history_.commitment_entry, *ledger::from_hex(entry.value)))
+  if (entry.seed != record::beacon_seed(history_.commitment_entry, *ledger::from_hex(entry.value)))
     return fail("the seed does not follow from the commitment and the beacon's value");
   return Finding{fmt::format("from the commitment and the value {} of {}; look that value up",
                              entry.value, recipe.beacon)};
@@ -375,7 +375,7 @@ Status Audit::state_bytes(const StoredState& state) const {
 }
 
 Result<Finding> Audit::bytes() const {
-  const std::vector<const StoredState*> newest = train::newest_states(history_);
+  const std::vector<const StoredState*> newest = record::newest_states(history_);
   int64_t done = 0;
   for (const StoredState* state : newest) {
     if (stopped()) return fail("interrupted");
@@ -451,7 +451,7 @@ bool Audit::is_asked_for(const StoredState& state) const {
 Result<Finding> Audit::states() {
   if (history_.stored.front().step != history_.commitment.first_step())
     return fail("the first state is not that of step {}", history_.commitment.first_step());
-  const std::vector<const StoredState*> newest = train::newest_states(history_);
+  const std::vector<const StoredState*> newest = record::newest_states(history_);
   std::set<std::string> logged;
   int64_t done = 0;
   for (const StoredState* state : newest) {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "record/run_directory.h"
 #include "train/derived.h"
-#include "train/run_directory.h"
 #include "verify/verify.h"
 
 namespace naite::verify {
@@ -20,7 +20,7 @@ struct Finding {
 };
 
 // Whether a user means this state: by its step, its directory or the last part of that.
-bool is_named(const train::StoredState& state, const std::string& name);
+bool is_named(const record::StoredState& state, const std::string& name);
 
 class Audit {
  public:
@@ -31,8 +31,8 @@ class Audit {
 
  private:
   struct Interval {
-    const train::StoredState* begin;
-    const train::StoredState* end;
+    const record::StoredState* begin;
+    const record::StoredState* end;
     std::string why;
   };
 
@@ -59,11 +59,11 @@ class Audit {
   Result<Finding> end() const;
   Result<Finding> text() const;
   Status tokens_of(const data::ManifestSplit& split) const;
-  const train::Recipe& stage_that_stored(const train::StoredState& state) const;
-  bool is_asked_for(const train::StoredState& state) const;
-  Status state_bytes(const train::StoredState& state) const;
-  Status state_content(const train::StoredState& state);
-  Status model_signature(const train::StoredState& state) const;
+  const train::Recipe& stage_that_stored(const record::StoredState& state) const;
+  bool is_asked_for(const record::StoredState& state) const;
+  Status state_bytes(const record::StoredState& state) const;
+  Status state_content(const record::StoredState& state);
+  Status model_signature(const record::StoredState& state) const;
   Status planned_states() const;
 
   // replay.cc: what is computed again.
@@ -74,9 +74,9 @@ class Audit {
   Result<std::vector<Interval>> intervals() const;
   Result<std::vector<Interval>> selected();
   Result<std::vector<double>> changes(const std::vector<Interval>& all);
-  Status load_state(const train::StoredState& state);
+  Status load_state(const record::StoredState& state);
   Status replay(const Interval& interval);
-  Status metrics(const train::StoredState& state);
+  Status metrics(const record::StoredState& state);
   Result<Finding> replays();
 
   // reports.cc: what other organisations and verifiers say.
@@ -99,12 +99,12 @@ class Audit {
   }
 
   const VerifyRequest& request_;
-  const train::RunDirectory run_;
+  const record::RunDirectory run_;
   kernels::Kernels& kernels_;
   ThreadPool& pool_;
   Report report_;
 
-  train::RunHistory history_;
+  record::RunHistory history_;
   ledger::Note note_;
   std::vector<std::string> verifiers_;  // of the reports that were combined, by name
   std::optional<ledger::Verifier> signer_;

@@ -4,26 +4,26 @@
 namespace naite::verify {
 
 namespace fs = std::filesystem;
-using train::StoredState;
+using record::StoredState;
 
 Result<Followed> follow_once(Mirror& mirror, const std::optional<Policy>& policy,
                              const OnCheckpoint& on_checkpoint) {
   NAITE_TRY(mirror.fetch_log());
   NAITE_ASSIGN(const ledger::LogContent log, ledger::read_log(mirror.path() / "ledger"));
   Followed out;
-  NAITE_ASSIGN(out.history, train::RunHistory::parse(log.entries));
-  const train::Commitment& claims = out.history.commitment;
+  NAITE_ASSIGN(out.history, record::RunHistory::parse(log.entries));
+  const record::Commitment& claims = out.history.commitment;
   NAITE_ASSIGN(const ledger::Verifier signer, ledger::Verifier::parse(claims.vkey));
   NAITE_ASSIGN(const bool is_signed, ledger::verify_note(log.note, signer));
   if (!is_signed || claims.origin != log.head.origin || signer.name != log.head.origin)
     return fail("{}: the log is not signed by the key that its first entry names", mirror.url());
   if (policy) NAITE_TRY(policy->accept(signer, log.note));
   out.signer = signer.vkey();
-  if (!train::is_unsigned(claims)) NAITE_TRY(mirror.fetch_publisher());
+  if (!record::is_unsigned(claims)) NAITE_TRY(mirror.fetch_publisher());
   NAITE_TRY(mirror.fetch_claims(out.history));
   NAITE_ASSIGN(const data::Manifest manifest, data::Manifest::load(mirror.path()));
   NAITE_TRY(mirror.fetch_data(manifest));
-  for (const StoredState* state : train::newest_states(out.history)) {
+  for (const StoredState* state : record::newest_states(out.history)) {
     std::error_code code;
     const bool was_here = fs::exists(mirror.path() / state->directory, code);
     NAITE_TRY(mirror.fetch_state(out.history, *state));

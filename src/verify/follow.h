@@ -11,7 +11,7 @@
 namespace naite::verify {
 
 struct Followed {
-  train::RunHistory history;
+  record::RunHistory history;
   std::string signer;
   bool ended = false;  // there will be nothing more
 };
@@ -19,7 +19,7 @@ struct Followed {
 // Brings what is new. `on_checkpoint` hears of each new checkpoint when it has its final name. An
 // error is of the network or of what was sent, and may be gone the next time, unless
 // mirror.contradicted().
-using OnCheckpoint = std::function<void(const train::RunHistory&, const train::StoredState&)>;
+using OnCheckpoint = std::function<void(const record::RunHistory&, const record::StoredState&)>;
 Result<Followed> follow_once(Mirror& mirror, const std::optional<Policy>& policy,
                              const OnCheckpoint& on_checkpoint);
 

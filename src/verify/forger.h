@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "record/run_directory.h"
+#include "record/run_ledger.h"
 #include "train/derived.h"
-#include "train/run_directory.h"
-#include "train/run_log.h"
 
 namespace naite::verify {
 
@@ -61,7 +61,7 @@ class Forger {
 
  private:
   std::filesystem::path file(const std::string& name) const { return run_.path() / name; }
-  train::RunDirectory run_;
+  record::RunDirectory run_;
   std::filesystem::path keys_;
   std::vector<nlohmann::json> entries_;
 };

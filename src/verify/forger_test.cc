@@ -126,7 +126,7 @@ void Forger::seal_claims() {
       }
   put(path() / "data/manifest.json", manifest.dump(2) + "\n");
   const train::Curriculum recipe = curriculum();
-  const train::Commitment found =
+  const record::Commitment found =
       *train::commitment_of(recipe, *data::Manifest::load(path()), entries_[0]["branch"], path());
   const json claims = found.to_json();
   for (const char* key : {"training", "training_digest", "arithmetic", "architecture", "parameters",
@@ -186,7 +186,7 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
   ASSERT_TRUE(formats::read_checkpoint(this->state(from), state).ok());
   change(state);
   engine.load(state);
-  std::vector<train::StepDigest> digests;
+  std::vector<record::StepDigest> digests;
   auto store = [&](int64_t at) {
     for (json& entry : entries_) {
       if (!entry.contains("directory") || entry["step"] != at) continue;
@@ -215,7 +215,7 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
   };
   store(from);
   for (int64_t at = from; at < recipe.total_steps(); ++at) {
-    digests.push_back(train::StepDigest::of(step(engine, loader, at)));
+    digests.push_back(train::digest_of(step(engine, loader, at)));
     store(at + 1);
   }
   int64_t number = 0;
@@ -223,8 +223,9 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
     if (entry["type"] == "steps")
       for (json& item : entry["steps"])
         if (++number > from) {
-          const std::vector<train::StepDigest> one{digests[static_cast<size_t>(number - from - 1)]};
-          item = json::parse(train::step_entries(number, one)->front())["steps"][0];
+          const std::vector<record::StepDigest> one{
+              digests[static_cast<size_t>(number - from - 1)]};
+          item = json::parse(record::step_entries(number, one)->front())["steps"][0];
         }
 }
 

@@ -5,15 +5,15 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
-#include "train/run_log.h"
+#include "record/run_ledger.h"
 
 namespace naite::verify {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using train::PublishedFile;
-using train::RunHistory;
-using train::StoredState;
+using record::PublishedFile;
+using record::RunHistory;
+using record::StoredState;
 
 namespace {
 
@@ -89,7 +89,7 @@ fs::path Mirror::default_directory(const std::string& url) {
   std::string clean = url;
   while (clean.ends_with('/')) clean.pop_back();
   std::string name = clean.substr(clean.rfind('/') + 1);
-  if (!train::is_plain_name(name)) name = "run";
+  if (!record::is_plain_name(name)) name = "run";
   return base / "naite" / "runs" / fmt::format("{}-{}", name, sha256_hex(clean).substr(0, 16));
 }
 
@@ -258,12 +258,12 @@ Status Mirror::fetch_file(const PublishedFile& file) {
 }
 
 Status Mirror::fetch_claims(const RunHistory& history) {
-  for (const PublishedFile& file : train::published_claims(history)) NAITE_TRY(fetch_file(file));
+  for (const PublishedFile& file : record::published_claims(history)) NAITE_TRY(fetch_file(file));
   return {};
 }
 
 Status Mirror::fetch_data(const data::Manifest& manifest) {
-  NAITE_ASSIGN(const std::vector<PublishedFile> files, train::published_shards(manifest));
+  NAITE_ASSIGN(const std::vector<PublishedFile> files, record::published_shards(manifest));
   for (const PublishedFile& file : files) NAITE_TRY(fetch_file(file));
   return {};
 }
@@ -298,15 +298,15 @@ Status Mirror::begin_state(const StoredState& state) {
   NAITE_TRY(make_directories(to));
   NAITE_TRY(remove_unfinished(to));  // whoever was killed here
   NAITE_ASSIGN(const std::string record,
-               client_.fetch(url_of(state.directory + "/record.json"), train::kRecordBytesMax));
+               client_.fetch(url_of(state.directory + "/record.json"), record::kRecordBytesMax));
   NAITE_TRY(write_file(to / "record.json", record));
   if (state.checkpoint) {
     NAITE_ASSIGN(
         const std::string provenance,
-        client_.fetch(url_of(state.directory + "/provenance.json"), train::kRecordBytesMax));
+        client_.fetch(url_of(state.directory + "/provenance.json"), record::kRecordBytesMax));
     NAITE_TRY(write_file(to / "provenance.json", provenance));
   }
-  NAITE_ASSIGN(const ledger::ModelManifest manifest, train::recorded_manifest(to));
+  NAITE_ASSIGN(const ledger::ModelManifest manifest, record::recorded_manifest(to));
   if (ledger::to_hex(manifest.digest()) == state.manifest) return {};
   NAITE_TRY(remove_tree(to));
   return fail("{}/{}: its files are not those that the log has", url_, state.directory);
@@ -316,7 +316,7 @@ Status Mirror::fetch_cosignature(const StoredState& state, const ledger::ModelKe
   const std::string name = fmt::format("{}/{}/{}", state.directory, ledger::kCosignaturesDirectory,
                                        ledger::cosignature_id(key));
   const std::string url = url_of(name + ".sig");
-  NAITE_ASSIGN(const ledger::HttpResponse response, client_.get(url, train::kSignatureBytesMax));
+  NAITE_ASSIGN(const ledger::HttpResponse response, client_.get(url, record::kSignatureBytesMax));
   if (response.status == 404) return {};
   if (response.status != 200) return fail("{} answers with status {}", url, response.status);
   NAITE_ASSIGN(const ledger::ModelSignature signature,
@@ -329,7 +329,7 @@ Status Mirror::fetch_cosignature(const StoredState& state, const ledger::ModelKe
 
 Status Mirror::fetch_signature(const RunHistory& history, const StoredState& state) {
   const std::string name = state.directory + "/" + ledger::kModelSignatureFile;
-  NAITE_ASSIGN(const std::string text, client_.fetch(url_of(name), train::kSignatureBytesMax));
+  NAITE_ASSIGN(const std::string text, client_.fetch(url_of(name), record::kSignatureBytesMax));
   NAITE_TRY(check_signature(history, state, text));
   return write_file(staging(name), text);
 }
@@ -342,8 +342,8 @@ Status Mirror::fetch_state(const RunHistory& history, const StoredState& state) 
     const fs::path to = staging(state.directory);
     NAITE_ASSIGN(const json record, read_json(to / "record.json"));
     NAITE_ASSIGN(const std::vector<PublishedFile> files,
-                 train::published_state(record, history.commitment.parameters,
-                                        state.directory + "/record.json"));
+                 record::published_state(record, history.commitment.parameters,
+                                         state.directory + "/record.json"));
     for (const PublishedFile& file : files) {
       NAITE_TRY(make_directories((to / file.path).parent_path()));
       NAITE_TRY(client_.download(url_of(state.directory + "/" + file.path), to / file.path,

@@ -19,8 +19,8 @@
 
 #include "ledger/http.h"
 #include "ledger/ledger.h"
-#include "train/published.h"
-#include "train/run_directory.h"
+#include "record/published.h"
+#include "record/run_directory.h"
 
 namespace naite::verify {
 
@@ -45,12 +45,12 @@ class Mirror {
   Status fetch_log();
   Status fetch_publisher();  // the same for the log of runs
   // What the log answers for: recipe.toml, tokenizer.json, tokenizer_config.json, the manifest.
-  Status fetch_claims(const train::RunHistory& history);
+  Status fetch_claims(const record::RunHistory& history);
   Status fetch_data(const data::Manifest& manifest);
   // The directory of one state, compared with its entry, and its signature.
-  Status fetch_state(const train::RunHistory& history, const train::StoredState& state);
+  Status fetch_state(const record::RunHistory& history, const record::StoredState& state);
   // The key's co-signature of a state that is here already, if there is one.
-  Status fetch_cosignature(const train::StoredState& state, const ledger::ModelKey& key);
+  Status fetch_cosignature(const record::StoredState& state, const ledger::ModelKey& key);
 
  private:
   // A head as a server has it.
@@ -76,15 +76,15 @@ class Mirror {
   Result<ledger::LogContent> staged_log(const std::string& log, const Offer& offer, bool& afresh);
   Error contradiction(const std::string& log, const ledger::Head& ours, const Offer& offer);
   Status adopt_log(const std::string& log, const Offer& offer, bool afresh);
-  Status fetch_file(const train::PublishedFile& file);
-  Status begin_state(const train::StoredState& state);
-  Status fetch_signature(const train::RunHistory& history, const train::StoredState& state);
-  Status check_signature(const train::RunHistory& history, const train::StoredState& state,
+  Status fetch_file(const record::PublishedFile& file);
+  Status begin_state(const record::StoredState& state);
+  Status fetch_signature(const record::RunHistory& history, const record::StoredState& state);
+  Status check_signature(const record::RunHistory& history, const record::StoredState& state,
                          const std::string& text) const;
-  Result<bool> has_state(const train::RunHistory& history, const train::StoredState& state) const;
+  Result<bool> has_state(const record::RunHistory& history, const record::StoredState& state) const;
 
   std::string url_;
-  train::RunDirectory run_;
+  record::RunDirectory run_;
   FileLock lock_;
   std::shared_ptr<std::string> file_ = std::make_shared<std::string>();  // under way
   ledger::HttpClient client_;

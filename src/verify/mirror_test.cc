@@ -6,8 +6,8 @@
 #include <set>
 
 #include "ledger/test_server.h"
-#include "train/cosign.h"
-#include "train/publish.h"
+#include "record/cosign.h"
+#include "record/publish.h"
 #include "verify/fixture.h"
 #include "verify/follow.h"
 
@@ -43,7 +43,7 @@ class Published : public Verify {
   static fs::path tree() { return directory_ / "tree"; }
   static fs::path cache() { return directory_ / "cache"; }
   static bool publish(const std::string& run, const std::string& name = "run") {
-    const Result<train::Published> done = train::publish(directory_ / run, tree(), name);
+    const Result<record::Published> done = record::publish(directory_ / run, tree(), name);
     if (!done.ok()) refused_ = done.error().message;
     if (done.ok()) published_ = *done;
     return done.ok();
@@ -69,7 +69,7 @@ class Published : public Verify {
     NAITE_ASSIGN(
         const Followed found,
         follow_once(mirror, trusting(directory_ / "keys"),
-                    [&](const train::RunHistory&, const train::StoredState& state) {
+                    [&](const record::RunHistory&, const record::StoredState& state) {
                       EXPECT_TRUE(fs::exists(cache() / state.directory / "model.safetensors"));
                       steps.push_back(state.step);
                     }));
@@ -80,7 +80,7 @@ class Published : public Verify {
   std::unique_ptr<ledger::TestServer> server_;
   bool ended_ = false;
   static inline std::string refused_;
-  static inline train::Published published_;
+  static inline record::Published published_;
 };
 
 TEST_F(Published, TheTreeHasWhatOutsidersNeedAndNothingElse) {
@@ -105,7 +105,7 @@ TEST_F(Published, CoSignaturesThatThePolicyAsksForAreFetched) {
                          company = *ledger::ModelKey::make();
   const fs::path run = copy_of("honest");
   for (const auto& state : fs::directory_iterator(run / "checkpoints"))
-    ASSERT_TRUE(train::cosign_checkpoint(state.path(), university).ok());
+    ASSERT_TRUE(record::cosign_checkpoint(state.path(), university).ok());
   ASSERT_TRUE(publish("copy"));  // adds them to what is published
   Policy policy = trusting(directory_ / "keys");
   policy.organisations = {{"university", university}, {"company", company}};
@@ -328,20 +328,20 @@ TEST_F(Published, HostileNamesAreRefused) {
         std::string(".hidden"), std::string("record.json"), std::string("model.sig"),
         std::string(300, 'a'), std::string("a\nb"), std::string("a b"), std::string("")}) {
     const nlohmann::json record = {{"files", {{name, digest}}}};
-    const auto files = train::published_state(record, 1, "record.json");
+    const auto files = record::published_state(record, 1, "record.json");
     ASSERT_FALSE(files.ok()) << name;
     EXPECT_EQ(files.error().message.find('\n'), std::string::npos);
   }
-  EXPECT_FALSE(train::published_state({{"files", {{"a", digest}, {"a/b", digest}}}}, 1, "r").ok());
-  EXPECT_TRUE(train::published_state({{"files", {{"state/b", digest}}}}, 1, "r").ok());
+  EXPECT_FALSE(record::published_state({{"files", {{"a", digest}, {"a/b", digest}}}}, 1, "r").ok());
+  EXPECT_TRUE(record::published_state({{"files", {{"state/b", digest}}}}, 1, "r").ok());
   data::Manifest manifest = *data::Manifest::load(tree() / "run");
-  EXPECT_TRUE(train::published_shards(manifest).ok());
+  EXPECT_TRUE(record::published_shards(manifest).ok());
   data::ManifestShard& shard = manifest.sources[0].train.shards[0];
   for (const std::string& name :
        {std::string("../x"), std::string(".x"), std::string(400, 'x'), std::string("manifest.json"),
         manifest.sources[0].validation.shards[0].file}) {
     shard.file = name;
-    EXPECT_FALSE(train::published_shards(manifest).ok()) << name;
+    EXPECT_FALSE(record::published_shards(manifest).ok()) << name;
   }
 }
 
@@ -423,7 +423,7 @@ TEST_F(Published, HeadsOfOthersChangeNothing) {
   server_->be_honest();
   Result<Mirror> mirror = open();
   EXPECT_FALSE(follow_once(*mirror, trusting(directory_ / "mallory"),
-                           [](const train::RunHistory&, const train::StoredState&) {})
+                           [](const record::RunHistory&, const record::StoredState&) {})
                    .ok());
 }
 

@@ -14,8 +14,8 @@
 namespace naite::verify {
 
 using nlohmann::json;
-using train::StepDigest;
-using train::StoredState;
+using record::StepDigest;
+using record::StoredState;
 
 namespace {
 
@@ -240,7 +240,7 @@ Status Audit::replay(const Interval& interval) {
     if (stopped()) return fail("interrupted");
     progress("replaying", step - first, last - first);
     const train::StepResult result = engine_->gradient(*loader_, step);
-    if (StepDigest::of(result) != history_.step(step + 1))
+    if (train::digest_of(result) != history_.step(step + 1))
       return fail("step {} gives other bits than the log has: loss {:.9g}, gradient norm {:.9g}",
                   step + 1, result.loss, result.grad_norm);
     engine_->update(step, result.grad_norm);

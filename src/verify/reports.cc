@@ -12,7 +12,7 @@
 namespace naite::verify {
 
 namespace fs = std::filesystem;
-using train::StoredState;
+using record::StoredState;
 
 bool Audit::asks_for_organisations() const {
   return request_.policy && !request_.policy->organisations.empty();

@@ -13,7 +13,7 @@
 
 #include "ledger/witness.h"
 
-namespace naite::train {
+namespace naite::record {
 
 class Witnesses {
  public:
@@ -45,4 +45,4 @@ class Witnesses {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace naite::train
+}  // namespace naite::record

@@ -6,18 +6,18 @@
 #include <sstream>
 
 #include "base/fuzz.h"
-#include "train/history.h"
+#include "record/history.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::istringstream text(std::string(reinterpret_cast<const char*>(data), size));
   std::vector<std::string> entries;
   for (std::string line; std::getline(text, line);) entries.push_back(line);
-  const auto history = naite::train::RunHistory::parse(entries);
+  const auto history = naite::record::RunHistory::parse(entries);
   if (!history) {
     naite::expect_short_line(history.error());
     return 0;
   }
-  for (const naite::train::StoredState& state : history->stored)
+  for (const naite::record::StoredState& state : history->stored)
     if (state.step > history->last_step() || history->find(state.step) == nullptr) std::abort();
   for (int64_t step = history->last_step(); step > history->commitment.first_step(); --step)
     history->step(step);

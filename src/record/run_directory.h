@@ -7,7 +7,7 @@
 //   checkpoints/stage1-step0000000120-tokens0000000001966080/     formats/checkpoint.h
 //   autosave/step0000000097/   the same form; at most the newest is kept
 //   audit/step0000000090/      the same form; states between checkpoints, for replays
-//   ledger/                    the signed log, train/run_log.h
+//   ledger/                    the signed log, record/run_ledger.h
 //   branch.json                the checkpoint that the run began from, if not at random
 //   log.jsonl samples.jsonl    one JSON object a line
 //   events.out.tfevents.*      formats/tfevents.h
@@ -18,7 +18,7 @@
 
 #include "base/base.h"
 
-namespace naite::train {
+namespace naite::record {
 
 class RunDirectory {
  public:
@@ -60,4 +60,4 @@ class RunDirectory {
 // a run, else its own name. Where it lay on the trainer's disk is nobody's business.
 std::string public_name(const std::filesystem::path& model);
 
-}  // namespace naite::train
+}  // namespace naite::record

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/history.h"
+#include "record/history.h"
 
 #include <bit>
 
 #include "ledger/ledger.h"
 
-namespace naite::train {
+namespace naite::record {
 
 using nlohmann::json;
 
@@ -46,9 +46,8 @@ const json& object_at(Table& table, std::string_view key) {
 
 }  // namespace
 
-StepDigest StepDigest::of(const StepResult& result) {
-  return {std::bit_cast<uint64_t>(result.loss), std::bit_cast<uint64_t>(result.grad_norm),
-          result.batch};
+StepDigest StepDigest::of(double loss, double grad_norm, const Digest& batch) {
+  return {std::bit_cast<uint64_t>(loss), std::bit_cast<uint64_t>(grad_norm), batch};
 }
 
 json Commitment::to_json() const {
@@ -362,4 +361,4 @@ int64_t beacon_seed(std::string_view commitment_entry, std::string_view value) {
   return static_cast<int64_t>(ledger::from_big_endian(ledger::as_bytes(seed).substr(0, 8)) >> 1);
 }
 
-}  // namespace naite::train
+}  // namespace naite::record

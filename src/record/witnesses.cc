@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/witnesses.h"
+#include "record/witnesses.h"
 
 #include <algorithm>
 #include <chrono>
 
-namespace naite::train {
+namespace naite::record {
 
 namespace {
 
@@ -77,4 +77,4 @@ void Witnesses::ask(size_t number, const ledger::Witness& witness) {
   }
 }
 
-}  // namespace naite::train
+}  // namespace naite::record

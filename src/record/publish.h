@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-namespace naite::train {
+namespace naite::record {
 
 struct Published {
   std::string checkpoint;  // the head that the tree has now, a signed note
@@ -28,4 +28,4 @@ Result<Published> publish(const std::filesystem::path& run, const std::filesyste
 // Writes TREE/index.html: the runs of the tree and their checkpoints, for people.
 Status write_index(const std::filesystem::path& tree);
 
-}  // namespace naite::train
+}  // namespace naite::record

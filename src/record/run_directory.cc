@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/run_directory.h"
+#include "record/run_directory.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -9,7 +9,7 @@
 #include <cstring>
 #include <sstream>
 
-namespace naite::train {
+namespace naite::record {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
@@ -128,4 +128,4 @@ std::string public_name(const fs::path& model) {
   return name.generic_string();
 }
 
-}  // namespace naite::train
+}  // namespace naite::record

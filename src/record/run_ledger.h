@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What a run writes into its signed log, RUN/ledger/, entry by entry as train/history.h reads it.
+// What a run writes into its signed log, RUN/ledger/, entry by entry as record/history.h reads it.
 //
 // In step with the disk: steps are logged before the state that they lead to is stored, a state
 // only when it is stored. A run that was killed and goes on therefore meets steps that are logged
@@ -19,19 +19,19 @@
 #include <vector>
 
 #include "ledger/ledger.h"
-#include "train/history.h"
-#include "train/run_directory.h"
-#include "train/witnesses.h"
+#include "record/history.h"
+#include "record/run_directory.h"
+#include "record/witnesses.h"
 
-namespace naite::train {
+namespace naite::record {
 
-class RunLog {
+class RunLedger {
  public:
   // Opens the log in the run's directory or begins one. `keys`: the publisher's directory of keys;
   // empty: none.
-  static Result<std::unique_ptr<RunLog>> open(const RunDirectory& directory,
-                                              const std::filesystem::path& keys,
-                                              const std::string& run_name);
+  static Result<std::unique_ptr<RunLedger>> open(const RunDirectory& directory,
+                                                 const std::filesystem::path& keys,
+                                                 const std::string& run_name);
 
   // From now on, witnesses are shown every new head, and this one.
   Status begin_witnessing(const std::vector<ledger::Witness>& witnesses,
@@ -45,8 +45,10 @@ class RunLog {
   // Enters what is going to be done; origin, keys, nonce and time are filled in here. If that has
   // happened, compares, and enters an amendment about what may change.
   Status commit(Commitment commitment, int64_t step);
-  // The run's seed, entered if it is new; none while the value of the recipe's beacon is missing.
-  Result<std::optional<int64_t>> seed(const Recipe& recipe, const std::string& beacon_value);
+  // The run's seed, entered if it is new: `chosen` or, if the recipe names a `beacon`, what its
+  // value gives; none while that is missing.
+  Result<std::optional<int64_t>> seed(int64_t chosen, const std::string& beacon,
+                                      const std::string& beacon_value);
   Status initial(const std::map<std::string, std::string>& tensors);
 
   // Step number `step`, from 1, has been done.
@@ -64,7 +66,7 @@ class RunLog {
                          int64_t step) const;
 
  private:
-  RunLog(const RunDirectory& directory, ledger::LogWriter writer)
+  RunLedger(const RunDirectory& directory, ledger::LogWriter writer)
       : directory_(directory), writer_(std::move(writer)) {}
   Status compare(const Commitment& commitment, int64_t step);
   Status list_run(const nlohmann::json& entry);
@@ -89,4 +91,4 @@ class RunLog {
 // that record.json names counts as it says.
 Result<ledger::ModelManifest> recorded_manifest(const std::filesystem::path& directory);
 
-}  // namespace naite::train
+}  // namespace naite::record

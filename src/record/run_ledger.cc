@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/run_log.h"
+#include "record/run_ledger.h"
 
 #include <algorithm>
 #include <ctime>
 #include <thread>
 
-namespace naite::train {
+namespace naite::record {
 
 namespace fs = std::filesystem;
 using ledger::Signer;
@@ -97,8 +97,9 @@ Result<ledger::ModelManifest> recorded_manifest(const fs::path& directory) {
   return out;
 }
 
-Result<std::unique_ptr<RunLog>> RunLog::open(const RunDirectory& directory, const fs::path& keys,
-                                             const std::string& run_name) {
+Result<std::unique_ptr<RunLedger>> RunLedger::open(const RunDirectory& directory,
+                                                   const fs::path& keys,
+                                                   const std::string& run_name) {
   NAITE_TRY(make_directories(directory.ledger()));
   std::optional<ledger::Keys> loaded;
   if (!keys.empty()) {
@@ -106,7 +107,7 @@ Result<std::unique_ptr<RunLog>> RunLog::open(const RunDirectory& directory, cons
   }
   NAITE_ASSIGN(const Signer signer, signer_of(directory, loaded, run_name));
   NAITE_ASSIGN(ledger::LogWriter writer, ledger::LogWriter::open(directory.ledger(), signer));
-  std::unique_ptr<RunLog> log(new RunLog(directory, std::move(writer)));
+  std::unique_ptr<RunLedger> log(new RunLedger(directory, std::move(writer)));
   NAITE_ASSIGN(log->history_, RunHistory::parse(log->writer_.entries()));
   log->writer_.forget_entries();
   // A log that was begun by a key of the run stays so: one log, one key.
@@ -121,15 +122,15 @@ Result<std::unique_ptr<RunLog>> RunLog::open(const RunDirectory& directory, cons
   return log;
 }
 
-Status RunLog::begin_witnessing(const std::vector<ledger::Witness>& witnesses,
-                                const std::atomic<bool>* stop) {
+Status RunLedger::begin_witnessing(const std::vector<ledger::Witness>& witnesses,
+                                   const std::atomic<bool>* stop) {
   if (witnesses.empty()) return {};
   witnesses_ = std::make_unique<Witnesses>(witnesses, writer_, stop);
   return writer_.size() > 0 ? show_head() : Status();
 }
 
 // The file as it stands: it may carry cosignatures already.
-Status RunLog::show_head() {
+Status RunLedger::show_head() {
   const fs::path path = directory_.ledger() / "checkpoint";
   NAITE_ASSIGN(const std::string text, read_file(path));
   NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(text, path.string()));
@@ -138,12 +139,12 @@ Status RunLog::show_head() {
   return {};
 }
 
-Status RunLog::append(const std::vector<std::string>& entries) {
+Status RunLedger::append(const std::vector<std::string>& entries) {
   NAITE_TRY(writer_.append(entries));
   return witnesses_ && !entries.empty() ? show_head() : Status();
 }
 
-Status RunLog::commit(Commitment commitment, int64_t step) {
+Status RunLedger::commit(Commitment commitment, int64_t step) {
   commitment.origin = writer_.signer().name();
   commitment.vkey = vkey();
   commitment.model_key = keys_ ? keys_->model.public_pem() : "";
@@ -163,7 +164,7 @@ Status RunLog::commit(Commitment commitment, int64_t step) {
                    {"time", history_.commitment.time}});
 }
 
-Status RunLog::compare(const Commitment& commitment, int64_t step) {
+Status RunLedger::compare(const Commitment& commitment, int64_t step) {
   const json before = history_.amended().to_json(), after = commitment.to_json();
   json changes = json::object();
   for (const auto& [key, value] : after.items()) {
@@ -180,16 +181,17 @@ Status RunLog::compare(const Commitment& commitment, int64_t step) {
   return append({entry});
 }
 
-Result<std::optional<int64_t>> RunLog::seed(const Recipe& recipe, const std::string& beacon_value) {
+Result<std::optional<int64_t>> RunLedger::seed(int64_t chosen, const std::string& beacon,
+                                               const std::string& beacon_value) {
   if (history_.seed) return std::optional<int64_t>(history_.seed->seed);
   SeedEntry seed;
-  seed.seed = recipe.seed;
-  if (!recipe.beacon.empty()) {
+  seed.seed = chosen;
+  if (!beacon.empty()) {
     if (beacon_value.empty()) return std::optional<int64_t>();
     const std::optional<std::string> bytes = ledger::from_hex(beacon_value);
     if (!bytes || bytes->empty())
       return fail("--beacon-value must be the value of {} in lower-case hexadecimal digits",
-                  recipe.beacon);
+                  beacon);
     seed = {true, beacon_seed(history_.commitment_entry, *bytes), beacon_value};
   }
   NAITE_ASSIGN(const std::string entry, seed_entry(seed));
@@ -198,7 +200,7 @@ Result<std::optional<int64_t>> RunLog::seed(const Recipe& recipe, const std::str
   return std::optional<int64_t>(seed.seed);
 }
 
-Status RunLog::initial(const std::map<std::string, std::string>& tensors) {
+Status RunLedger::initial(const std::map<std::string, std::string>& tensors) {
   if (history_.initial_complete) {
     if (history_.initial == tensors) return {};
     return fail(
@@ -214,7 +216,7 @@ Status RunLog::initial(const std::map<std::string, std::string>& tensors) {
   return append({entries.begin() + static_cast<std::ptrdiff_t>(done), entries.end()});
 }
 
-Status RunLog::step(int64_t step, const StepDigest& digest) {
+Status RunLedger::step(int64_t step, const StepDigest& digest) {
   const std::lock_guard lock(mutex_);
   if (step <= history_.last_step()) {
     if (history_.step(step) == digest) return {};
@@ -229,7 +231,7 @@ Status RunLog::step(int64_t step, const StepDigest& digest) {
   return {};
 }
 
-Status RunLog::flush(int64_t step) {
+Status RunLedger::flush(int64_t step) {
   std::vector<StepDigest> steps;
   int64_t first = 0;
   {
@@ -244,7 +246,7 @@ Status RunLog::flush(int64_t step) {
   return append(entries);
 }
 
-Status RunLog::stored(StoredState state) {
+Status RunLedger::stored(StoredState state) {
   const fs::path path = directory_.path() / state.directory;
   NAITE_ASSIGN(const json record, read_json(path / "record.json"));
   NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(path));
@@ -271,7 +273,7 @@ Status RunLog::stored(StoredState state) {
   return {};
 }
 
-Status RunLog::end(int64_t step, const std::string& state_digest) {
+Status RunLedger::end(int64_t step, const std::string& state_digest) {
   if (ended_) return {};
   NAITE_ASSIGN(const std::string entry, end_entry(step, state_digest, now()));
   NAITE_TRY(append({entry}));
@@ -282,7 +284,7 @@ Status RunLog::end(int64_t step, const std::string& state_digest) {
                    {"root", ledger::to_hex(ledger::tree_root(writer_.leaves()))}});
 }
 
-Status RunLog::abandon(const std::string& reason) {
+Status RunLedger::abandon(const std::string& reason) {
   if (ended_) return fail("the run of this log has ended");
   NAITE_ASSIGN(const std::string entry, abandoned_entry(logged_steps_, reason, now()));
   return append({entry});
@@ -290,7 +292,7 @@ Status RunLog::abandon(const std::string& reason) {
 
 // Enters `entry` into the publisher's log of runs unless it is there, and brings the copy beside
 // this run up to date.
-Status RunLog::list_run(const json& entry) {
+Status RunLedger::list_run(const json& entry) {
   if (!keys_) return {};
   NAITE_ASSIGN(const FileLock lock, wait_for_lock(keys_directory_ / ".lock"));
   NAITE_ASSIGN(ledger::LogWriter runs,
@@ -307,8 +309,8 @@ Status RunLog::list_run(const json& entry) {
   return copy.append({runs.entries().begin() + copy.size(), runs.entries().end()});
 }
 
-Status RunLog::sign_checkpoint(const fs::path& directory, const std::string& name,
-                               int64_t step) const {
+Status RunLedger::sign_checkpoint(const fs::path& directory, const std::string& name,
+                                  int64_t step) const {
   NAITE_ASSIGN(const json record, read_json(directory / "record.json"));
   json subjects = json::array();
   const json files = record.value("files", json::object());
@@ -350,4 +352,4 @@ Status RunLog::sign_checkpoint(const fs::path& directory, const std::string& nam
   return write_file(directory / ledger::kModelSignatureFile, bundle);
 }
 
-}  // namespace naite::train
+}  // namespace naite::record

@@ -11,9 +11,8 @@
 #include <vector>
 
 #include "base/base.h"
-#include "train/engine.h"
 
-namespace naite::train {
+namespace naite::record {
 
 inline constexpr int64_t kLogFormat = 1;
 
@@ -21,7 +20,7 @@ inline constexpr int64_t kLogFormat = 1;
 struct StepDigest {
   uint64_t loss = 0, grad_norm = 0;
   Digest batch{};
-  static StepDigest of(const StepResult& result);
+  static StepDigest of(double loss, double grad_norm, const Digest& batch);
   bool operator==(const StepDigest&) const = default;
 };
 
@@ -111,4 +110,4 @@ Result<std::string> abandoned_entry(int64_t step, const std::string& reason, int
 // The seed that a beacon's value gives: the first 63 bits of SHA-256(SHA-256(commitment) || value).
 int64_t beacon_seed(std::string_view commitment_entry, std::string_view value);
 
-}  // namespace naite::train
+}  // namespace naite::record

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/publish.h"
+#include "record/publish.h"
 
 #include <algorithm>
 #include <chrono>
@@ -7,11 +7,11 @@
 #include <thread>
 
 #include "ledger/ledger.h"
-#include "train/published.h"
-#include "train/run_directory.h"
-#include "train/run_log.h"
+#include "record/published.h"
+#include "record/run_directory.h"
+#include "record/run_ledger.h"
 
-namespace naite::train {
+namespace naite::record {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
@@ -299,4 +299,4 @@ Result<Published> publish(const fs::path& run_path, const fs::path& tree, const 
   return out;
 }
 
-}  // namespace naite::train
+}  // namespace naite::record

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/published.h"
+#include "record/published.h"
 
 #include <algorithm>
 #include <map>
@@ -8,7 +8,7 @@
 #include "formats/checkpoint.h"
 #include "ledger/model_signature.h"
 
-namespace naite::train {
+namespace naite::record {
 
 namespace {
 
@@ -121,4 +121,4 @@ bool is_unsigned(const Commitment& commitment) {
   return commitment.origin.starts_with("unsigned.invalid/");
 }
 
-}  // namespace naite::train
+}  // namespace naite::record

@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "data/manifest.h"
-#include "train/history.h"
+#include "record/history.h"
 
-namespace naite::train {
+namespace naite::record {
 
 // `path` is below the run (or the state) and has plain names only, whoever wrote it.
 struct PublishedFile {
@@ -44,4 +44,4 @@ bool is_unsigned(const Commitment& commitment);                 // signed by a k
 // Letters, digits, dot, hyphen, underscore; no dot in front; at most 128 bytes.
 bool is_plain_name(std::string_view name);
 
-}  // namespace naite::train
+}  // namespace naite::record

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "ledger/ledger.h"
-#include "train/publish.h"
-#include "train/published.h"
+#include "record/publish.h"
+#include "record/published.h"
 
-namespace naite::train {
+namespace naite::record {
 
 namespace fs = std::filesystem;
 
@@ -111,4 +111,4 @@ Status write_index(const fs::path& tree) {
   return write_file(tree / "index.html", page);
 }
 
-}  // namespace naite::train
+}  // namespace naite::record

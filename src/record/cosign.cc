@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/cosign.h"
+#include "record/cosign.h"
 
 #include <algorithm>
 
 #include "formats/checkpoint.h"
 #include "ledger/cosignatures.h"
-#include "train/run_log.h"
+#include "record/run_ledger.h"
 
-namespace naite::train {
+namespace naite::record {
 
 namespace fs = std::filesystem;
 
@@ -54,4 +54,4 @@ Result<bool> cosign_checkpoint(const fs::path& directory, const ledger::ModelKey
   return true;
 }
 
-}  // namespace naite::train
+}  // namespace naite::record
