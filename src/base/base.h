@@ -7,6 +7,7 @@
 #include "base/config.h"
 #include "base/files.h"
 #include "base/float_mode.h"
+#include "base/foreign_files.h"
 #include "base/math.h"
 #include "base/philox.h"
 #include "base/result.h"

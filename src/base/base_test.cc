@@ -38,6 +38,51 @@ TEST(Result, AMessageIsOneLine) {
   EXPECT_EQ(fail("no key `{}`", "a\nb\t\x7f").message, "no key `a b  `");
 }
 
+TEST(ForeignFiles, AreKnownByTheirFirstBytes) {
+  const auto name_of = [](const std::string& bytes) -> std::string {
+    const std::optional<ForeignFile> file = what_is(bytes);
+    return file ? std::string(file->what) : "";
+  };
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') +
+      "\nsize 12345\n";
+  EXPECT_EQ(name_of(pointer), "a Git LFS pointer, not the file itself");
+  EXPECT_EQ(name_of(pointer + std::string(2000, ' ')), "");  // a text about them
+  EXPECT_EQ(name_of("/annex/objects/SHA256E-s1--0.txt\n"),
+            "a git-annex pointer, not the file itself");
+  EXPECT_EQ(name_of("\xef\xbb\xbf \n<!DOCTYPE HTML><title>403"), "an HTML page");
+  EXPECT_EQ(name_of("<HTML lang=ko>"), "an HTML page");
+  EXPECT_EQ(name_of("<htm"), "");
+  EXPECT_EQ(name_of("Entry not found"), "a server's error message instead of the file");
+  EXPECT_EQ(name_of(std::string("\xff\xfe\0\0a\0\0\0", 8)), "UTF-32 text (byte-order mark)");
+  EXPECT_EQ(name_of(std::string("\xff\xfe"
+                                "a\0",
+                                4)),
+            "UTF-16 text (byte-order mark)");
+  EXPECT_EQ(name_of("\xfe\xff\xac"), "UTF-16 text (byte-order mark)");
+  EXPECT_EQ(name_of("\x1f\x8b\x08"), "gzip data");
+  EXPECT_EQ(name_of(std::string("\xfd"
+                                "7zXZ\0",
+                                6)),
+            "xz data");
+  EXPECT_EQ(name_of("BZh91AY&SY"), "bzip2 data");
+  EXPECT_EQ(name_of("Ring1AY&SY"), "");
+  EXPECT_EQ(name_of(std::string(257, 'a') + "ustar"), "a tar archive");
+  EXPECT_EQ(name_of("%PDF-1.7"), "a PDF document");
+  EXPECT_EQ(name_of("\x80\x02}q"), "a Python pickle (PyTorch's old format)");
+  for (const char* text : {"", "a", "PK", "PAR1 and ARROW1", "GGUF is a format", "BZh9 is a chord",
+                           "{\"text\": \"<html>\"}", "\xea\xb0\x80\xeb\x82\x98"})
+    EXPECT_EQ(name_of(text), "") << text;
+}
+
+TEST(ForeignFiles, AMarkIsNoText) {
+  EXPECT_EQ(without_byte_order_mark("\xef\xbb\xbf"
+                                    "a\xef\xbb\xbf"),
+            "a\xef\xbb\xbf");
+  EXPECT_EQ(without_byte_order_mark("\xef\xbb\xbf"), "");
+  EXPECT_EQ(without_byte_order_mark("\xef\xbb"), "\xef\xbb");
+}
+
 TEST(Philox, MatchesThePublishedVectors) {
   // Random123 distribution, kat_vectors, philox4x32 10 rounds.
   EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
@@ -112,6 +157,19 @@ TEST(Math, AgreesWithTheCLibrary) {
   }
   EXPECT_NEAR(exact_power(10000.0, -0.25), 0.1, 1e-15);
   EXPECT_EQ(integer_power(0.5, 10), 0x1p-10);
+}
+
+TEST(Files, JsonThatIsAnotherFileIsNamed) {
+  const fs::path directory = fresh_directory("foreign");
+  const fs::path path = directory / "config.json";
+  ASSERT_TRUE(write_file(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n").ok());
+  EXPECT_EQ(read_json(path).error().message,
+            path.string() +
+                " is a Git LFS pointer, not the file itself: `git lfs pull` fetches the "
+                "file");
+  ASSERT_TRUE(write_file(path, "{").ok());
+  EXPECT_NE(read_json(path).error().message.find("not valid JSON"), std::string::npos);
+  fs::remove_all(directory);
 }
 
 TEST(Files, WriteIsAtomicAndLeavesNoRemains) {

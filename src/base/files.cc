@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/config.h"
+#include "base/foreign_files.h"
 
 namespace naite {
 
@@ -83,7 +84,11 @@ Result<std::string> read_file(const fs::path& path) {
 
 Result<nlohmann::json> read_json(const fs::path& path) {
   NAITE_ASSIGN(const std::string text, read_file(path));
-  return parse_json(text, path.string());
+  Result<nlohmann::json> parsed = parse_json(text, path.string());
+  if (parsed.ok()) return parsed;
+  const std::optional<ForeignFile> foreign = what_is(text);
+  if (!foreign) return parsed;
+  return fail("{} is {}: {}", path.string(), foreign->what, foreign->advice);
 }
 
 Status write_file(const fs::path& path, std::string_view content) {
@@ -122,8 +127,7 @@ Result<std::vector<std::string>> list_directory(const fs::path& path) {
 
 Result<FileWriter> FileWriter::create(const fs::path& path) {
   const fs::path temporary = temporary_name(path);
-  const int descriptor =
-      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor < 0) return file_error("write", temporary);
   return FileWriter(path, temporary, descriptor);
 }
