@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/threads.h"
 
-#include <sched.h>
-
 #include <atomic>
 #include <thread>
 #include <vector>
 
 #include "base/check.h"
 #include "base/float_mode.h"
+#include "base/machine_limits.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -108,12 +107,6 @@ void ThreadPool::run_erased(int64_t num_tasks, void* context, Function function)
   wait_until(team.running, [](uint32_t left) { return left == 0; });
 }
 
-int ThreadPool::default_num_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  const unsigned count = std::thread::hardware_concurrency();
-  return count == 0 ? 1 : static_cast<int>(count);
-}
+int ThreadPool::default_num_threads() { return usable_processors(); }
 
 }  // namespace naite

@@ -27,7 +27,7 @@ class ThreadPool {
                });
   }
 
-  // The number of processors that this process may use.
+  // One for each whole processor that the process may use, base/machine_limits.h.
   static int default_num_threads();
 
  private:

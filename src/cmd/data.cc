@@ -109,7 +109,7 @@ void add_data(CLI::App& app, int& exit_code) {
   part->add_option("--length", arguments->length, "Tokens in that row")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  part->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+  part->add_option("--threads", arguments->threads, "Threads (default: all usable processors)")
       ->check(CLI::Range(1, 4096));
   part->add_flag("--json", arguments->as_json, "Print one JSON object");
   part->footer("Example: naite data inspect runs/first-rings --phrase '스프레드시트'");

@@ -68,7 +68,7 @@ void add_generate(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1e-6, 1.0));
   command->add_option("--seed", arguments->seed, "Another seed, another text")
       ->capture_default_str();
-  command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+  command->add_option("--threads", arguments->threads, "Threads (default: all usable processors)")
       ->check(CLI::Range(1, 4096));
   command->footer("Example: naite generate runs/tinyshakespeare --prompt 'ROMEO:' --seed 7");
   command->callback([arguments, &exit_code] {

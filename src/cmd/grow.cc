@@ -67,7 +67,7 @@ void add_grow(CLI::App& app, int& exit_code) {
   command->add_option("--run", arguments->run, "Run directory (default: runs/NAME of the recipe)");
   command->add_option("--set", arguments->set, "Override a key, for example growth.noise=0")
       ->allow_extra_args(false);
-  command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+  command->add_option("--threads", arguments->threads, "Threads (default: all usable processors)")
       ->check(CLI::Range(1, 4096));
   command->footer(
       "Example: naite grow runs/small recipes/large.toml --run runs/large\n"

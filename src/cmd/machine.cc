@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/machine.h"
 
-#include <unistd.h>
-
-#include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+
+#include "base/machine_limits.h"
 
 namespace naite::cmd {
 
@@ -50,13 +49,9 @@ Result<MachineSettings> MachineSettings::load(const fs::path& path) {
 }
 
 int64_t MachineSettings::memory_bytes() const {
-  double bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
-                 static_cast<double>(::sysconf(_SC_PAGE_SIZE));
-  if (memory_gib > 0) bytes = std::min(bytes, memory_gib * 1024 * 1024 * 1024);
-  const Result<std::string> group = read_file("/sys/fs/cgroup/memory.max");
-  if (group.ok() && !group->empty() && (*group)[0] >= '0' && (*group)[0] <= '9')
-    bytes = std::min(bytes, std::strtod(group->c_str(), nullptr));
-  return static_cast<int64_t>(bytes);
+  const int64_t usable = usable_memory_bytes();
+  const double own = memory_gib * 1024 * 1024 * 1024;
+  return memory_gib > 0 && own < static_cast<double>(usable) ? static_cast<int64_t>(own) : usable;
 }
 
 Result<Machine> make_machine(int num_threads) {

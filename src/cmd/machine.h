@@ -3,10 +3,10 @@
 // What belongs to the machine and not to the result: machine.toml, overruled by flags. None of it
 // changes a bit.
 //
-//   threads = 8             # default: all processors
+//   threads = 8             # default: the processors that the process may use
 //   virtual_ranks = 1       # compute as so many machines would
 //   recompute = false       # trade time for memory
-//   memory_gib = 16         # what a run may take; default: what the system has
+//   memory_gib = 16         # what a run may take; default: what the system lets it
 //   watts = 65              # for the estimate of energy; default: 10 a thread
 //   [[witness]]             # cosigns the log's heads, ledger/witness.h; any number of them
 //   url = "https://witness.example"
@@ -23,17 +23,17 @@
 namespace naite::cmd {
 
 struct MachineSettings {
-  int threads = 0;  // 0: all processors
+  int threads = 0;  // 0: all usable processors
   int virtual_ranks = 1;
   bool recompute = false;
-  double memory_gib = 0;  // 0: what the system has
+  double memory_gib = 0;  // 0: what the system lets it
   double watts = 0;       // 0: not stated
   std::vector<ledger::Witness> witnesses;
 
   // `path` empty: machine.toml of the working directory, if there is one.
   static Result<MachineSettings> load(const std::filesystem::path& path);
 
-  int64_t memory_bytes() const;  // of the settings, the system and its control group: the least
+  int64_t memory_bytes() const;  // of the settings and usable_memory_bytes(), the less
 };
 
 // A thread pool and the fastest backend that NAITE_ISA allows.

@@ -206,7 +206,7 @@ void add_tokenizer(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(int64_t{256}, int64_t{1} << 24));
   part->add_option("-o,--output", arguments->output, "Directory for tokenizer.json")
       ->capture_default_str();
-  part->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+  part->add_option("--threads", arguments->threads, "Threads (default: all usable processors)")
       ->check(CLI::Range(1, 4096));
   part->footer("Example: naite tokenizer train corpus/ko corpus/en --vocab-size 32768 -o tok");
   run_with(part, arguments, exit_code, train);

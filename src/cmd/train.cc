@@ -169,7 +169,7 @@ void add_train(CLI::App& app, int& exit_code) {
                       "Branch off a checkpoint: a new run under this recipe goes on from it");
   command->add_option("--machine", arguments->machine,
                       "Settings of this machine (default: machine.toml, if there is one)");
-  command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+  command->add_option("--threads", arguments->threads, "Threads (default: all usable processors)")
       ->check(CLI::Range(1, 4096));
   command
       ->add_option("--virtual-ranks", arguments->virtual_ranks, "Compute as so many machines would")

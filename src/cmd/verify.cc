@@ -174,7 +174,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_option("--policy", arguments->policy, "Whom you trust (TOML, docs/VERIFYING.md)");
   command->add_option("--text", arguments->text,
                       "Folder with the raw text that the recipe names: pack it again and compare");
-  command->add_option("--threads", arguments->threads, "Threads (default: all processors)")
+  command->add_option("--threads", arguments->threads, "Threads (default: all usable processors)")
       ->check(CLI::Range(1, 4096));
   command->add_flag("--fail-fast", arguments->fail_fast, "End at the first check that fails");
   command->add_flag("--json", arguments->as_json, "Print the report as JSON");

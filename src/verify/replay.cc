@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an audit computes: initial tensors from the seed, and intervals of the training, step by
 // step, with the engine that trains.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "base/machine_limits.h"
 #include "formats/checkpoint.h"
 #include "ledger/ledger.h"
 #include "verify/audit.h"
@@ -18,10 +17,6 @@ using record::StepDigest;
 using record::StoredState;
 
 namespace {
-
-int64_t physical_memory() {
-  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
-}
 
 formats::StoredType weights_type(const train::Recipe& recipe) {
   return recipe.train.precision == "bf16" ? formats::StoredType::kBf16 : formats::StoredType::kF32;
@@ -65,15 +60,16 @@ Result<Finding> Audit::memory() {
   if (!code && static_cast<uintmax_t>(parameters) > stored)
     return fail("{} parameters do not fit the {} bytes of the first checkpoint", parameters,
                 stored);
+  const int64_t usable = usable_memory_bytes();
   int64_t bytes_max = 0;
   for (const train::Recipe& stage : curriculum_.stages) {
     NAITE_TRY(enter(stage));
     // The plan, two states on the host, and the batch.
     const int64_t bytes = train::plan_memory(*model_, kernels_, stage, {}).total() +
                           24 * parameters + 20 * stage.train.batch_tokens;
-    if (bytes > physical_memory())
-      return fail("training it again takes {} bytes of memory, this machine has {}", bytes,
-                  physical_memory());
+    if (bytes > usable)
+      return fail("training it again takes {} bytes of memory, this process may use {}", bytes,
+                  usable);
     bytes_max = std::max(bytes_max, bytes);
   }
   return Finding{fmt::format("{} MiB to train it again", bytes_max >> 20)};
