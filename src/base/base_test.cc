@@ -148,6 +148,37 @@ TEST(ThreadPool, RunsEveryTaskOnce) {
   }
 }
 
+// More threads than processors, loops so short that most threads come late to them.
+TEST(ThreadPool, ALateThreadMeetsOnlyTheLoopUnderWay) {
+  ThreadPool pool(8);
+  std::vector<int64_t> sums(16);
+  for (int64_t round = 0; round < 20000; ++round) {
+    const int64_t tasks = 2 + round % 15;
+    std::fill(sums.begin(), sums.end(), 0);
+    pool.run(tasks, [&, round](int64_t task, int) { sums[task] += round + task; });
+    for (int64_t task = 0; task < 16; ++task)
+      ASSERT_EQ(sums[task], task < tasks ? round + task : 0) << round;
+  }
+}
+
+TEST(ThreadPool, WhatATaskThrowsReachesTheCaller) {
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 50; ++round) {
+      std::atomic<int> done{0};
+      EXPECT_THROW(pool.run(20,
+                            [&](int64_t task, int) {
+                              if (task == 7 || task == 8) throw std::bad_alloc();
+                              ++done;
+                            }),
+                   std::bad_alloc);
+      done = 0;
+      pool.run(20, [&](int64_t, int) { ++done; });
+      ASSERT_EQ(done, 20);
+    }
+  }
+}
+
 TEST(Math, AgreesWithTheCLibrary) {
   for (double x = -40.0; x < 40.0; x += 0.37) {
     EXPECT_NEAR(exact_exp2(x) / std::exp2(x), 1.0, 1e-14);

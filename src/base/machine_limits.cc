@@ -79,8 +79,8 @@ std::optional<Mount> find_mount(const fs::path& root, std::string_view controlle
     const std::vector<std::string_view> names = split(dash[3], ',');
     const bool here = controller.empty()
                           ? dash[1] == "cgroup2"
-                          : dash[1] == "cgroup" && std::find(names.begin(), names.end(),
-                                                             controller) != names.end();
+                          : dash[1] == "cgroup" &&
+                                std::find(names.begin(), names.end(), controller) != names.end();
     if (here) return Mount{unescaped(words[4]), unescaped(words[3])};
   }
   return std::nullopt;

@@ -130,9 +130,8 @@ TEST_F(MachineLimits, AMountPointMayHaveASpace) {
 }
 
 TEST_F(MachineLimits, GarbageSetsNoLimit) {
-  for (const std::string garbage :
-       {"", "\n", "max", "-5", "12 x", "0x10 100000", "nan nan", "1e", "100000 0", "0 100000",
-        "-1 100000", "1 2 3", "\xff\xfe"}) {
+  for (const std::string garbage : {"", "\n", "max", "-5", "12 x", "0x10 100000", "nan nan", "1e",
+                                    "100000 0", "0 100000", "-1 100000", "1 2 3", "\xff\xfe"}) {
     process(kTwo, "0::/a\n");
     put("sys/fs/cgroup/a/cpu.max", garbage);
     EXPECT_EQ(processors(), kNone) << garbage;

@@ -2,6 +2,9 @@
 #include "base/threads.h"
 
 #include <atomic>
+#include <exception>
+#include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -18,8 +21,9 @@ namespace naite {
 namespace {
 
 // Short loops follow one another within microseconds during a step, so a waiting thread spins for a
-// while before it sleeps on a futex (std::atomic::wait).
-constexpr int kSpins = 4000;
+// while before it sleeps on a futex (std::atomic::wait). Where threads outnumber the processors
+// that they may use, whoever spins takes the processor from the one that is waited for.
+constexpr int kSpins = 4000, kSpinsWhenCrowded = 50;
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -30,8 +34,8 @@ void pause_briefly() {
 }
 
 template <class Done>
-void wait_until(std::atomic<uint32_t>& value, Done done) {
-  for (int i = 0; i < kSpins; ++i) {
+void wait_until(std::atomic<uint32_t>& value, int spins, Done done) {
+  for (int i = 0; i < spins; ++i) {
     if (done(value.load(std::memory_order_acquire))) return;
     pause_briefly();
   }
@@ -44,33 +48,50 @@ void wait_until(std::atomic<uint32_t>& value, Done done) {
 
 }  // namespace
 
+// The caller waits for the tasks that somebody has taken, never for a thread to turn up: one that
+// lost its processor to another program between two loops holds nobody up, and what it would have
+// done the others do. Whoever holds a task of a loop keeps the loop open, so the fields below it
+// stay as they are until its tasks are counted off.
 struct ThreadPool::Team {
   std::vector<std::thread> threads;
-  std::atomic<uint32_t> generation{0};
-  std::atomic<uint32_t> running{0};
-  std::atomic<int64_t> next_task{0};
-  bool stopping = false;
-  int64_t num_tasks = 0;
+  int spins = kSpins;
+  alignas(64) std::atomic<uint32_t> loops{0};   // begun so far: what idle threads wait for
+  alignas(64) std::atomic<int64_t> untaken{0};  // tasks of the loop; at or below zero: none
+  alignas(64) std::atomic<uint32_t> unfinished{0};
+  alignas(64) int64_t num_tasks = 0;
   void* context = nullptr;
   Function function = nullptr;
+  std::atomic<bool> stopping{false};
+  std::mutex mutex;              // of `exception`
+  std::exception_ptr exception;  // the first that a task threw; the caller throws it again
+
+  void run_task(int64_t task, int thread) {
+    try {
+      function(context, task, thread);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!exception) exception = std::current_exception();
+    }
+  }
 
   void work(int thread) {
-    for (;;) {
-      const int64_t task = next_task.fetch_add(1, std::memory_order_relaxed);
-      if (task >= num_tasks) return;
-      function(context, task, thread);
+    uint32_t done = 0;
+    while (untaken.load(std::memory_order_relaxed) > 0) {
+      const int64_t left = untaken.fetch_sub(1, std::memory_order_acq_rel);
+      if (left <= 0) break;
+      run_task(num_tasks - left, thread);
+      ++done;
     }
+    if (done > 0 && unfinished.fetch_sub(done, std::memory_order_acq_rel) == done)
+      unfinished.notify_one();
   }
 
   void serve(int thread) {
     set_float_mode();
-    uint32_t seen = 0;
-    for (;;) {
-      wait_until(generation, [&](uint32_t now) { return now != seen; });
-      seen = generation.load(std::memory_order_acquire);
-      if (stopping) return;
+    for (uint32_t seen = 0; !stopping.load(std::memory_order_acquire);) {
       work(thread);
-      if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
+      wait_until(loops, spins, [&](uint32_t now) { return now != seen; });
+      seen = loops.load(std::memory_order_acquire);
     }
   }
 };
@@ -78,14 +99,19 @@ struct ThreadPool::Team {
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), team_(new Team) {
   NAITE_CHECK(num_threads >= 1, "{} threads", num_threads);
   set_float_mode();
-  for (int i = 1; i < num_threads; ++i)
-    team_->threads.emplace_back([team = team_.get(), i] { team->serve(i); });
+  if (num_threads > 1 && num_threads > usable_processors()) team_->spins = kSpinsWhenCrowded;
+  try {
+    for (int i = 1; i < num_threads; ++i)
+      team_->threads.emplace_back([team = team_.get(), i] { team->serve(i); });
+  } catch (const std::system_error&) {  // the system gives no more: those that there are do it
+    num_threads_ = 1 + static_cast<int>(team_->threads.size());
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  team_->stopping = true;
-  team_->generation.fetch_add(1, std::memory_order_release);
-  team_->generation.notify_all();
+  team_->stopping.store(true, std::memory_order_release);
+  team_->loops.fetch_add(1, std::memory_order_release);
+  team_->loops.notify_all();
   for (std::thread& thread : team_->threads) thread.join();
 }
 
@@ -96,15 +122,17 @@ void ThreadPool::run_erased(int64_t num_tasks, void* context, Function function)
     for (int64_t task = 0; task < num_tasks; ++task) function(context, task, 0);
     return;
   }
+  NAITE_CHECK(num_tasks <= UINT32_MAX, "{} tasks", num_tasks);
   team.num_tasks = num_tasks;
   team.context = context;
   team.function = function;
-  team.next_task.store(0, std::memory_order_relaxed);
-  team.running.store(static_cast<uint32_t>(num_threads_ - 1), std::memory_order_relaxed);
-  team.generation.fetch_add(1, std::memory_order_release);
-  team.generation.notify_all();
+  team.unfinished.store(static_cast<uint32_t>(num_tasks), std::memory_order_relaxed);
+  team.untaken.store(num_tasks, std::memory_order_release);
+  team.loops.fetch_add(1, std::memory_order_release);
+  team.loops.notify_all();
   team.work(0);
-  wait_until(team.running, [](uint32_t left) { return left == 0; });
+  wait_until(team.unfinished, team.spins, [](uint32_t left) { return left == 0; });
+  if (team.exception) std::rethrow_exception(std::exchange(team.exception, nullptr));
 }
 
 int ThreadPool::default_num_threads() { return usable_processors(); }

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace naite::kernels::cpu {
 
@@ -21,7 +22,7 @@ void* allocate_zeroed(int64_t bytes) {
   const int64_t unit = bytes >= kHugePage ? kHugePage : kLine;
   const auto size = static_cast<size_t>(round_up(bytes > 0 ? bytes : 1, unit));
   void* memory = std::aligned_alloc(static_cast<size_t>(unit), size);
-  if (memory == nullptr) return nullptr;
+  if (memory == nullptr) throw std::bad_alloc();
   // A refusal of huge pages costs speed only.
   if (unit == kHugePage) madvise(memory, size, MADV_HUGEPAGE);
   // Written now, so that no page fault falls into a step.

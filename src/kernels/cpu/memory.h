@@ -6,7 +6,7 @@
 
 namespace naite::kernels::cpu {
 
-void* allocate_zeroed(int64_t bytes);  // nullptr when the system has no more
+void* allocate_zeroed(int64_t bytes);  // throws std::bad_alloc when the system has no more
 void release_zeroed(void* memory, int64_t bytes);
 
 }  // namespace naite::kernels::cpu

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "kernels/reference/reference.h"
 
@@ -12,7 +13,7 @@ template <class Real>
 void* ReferenceKernels<Real>::allocate(int64_t bytes) {
   const size_t padded = (static_cast<size_t>(bytes) + 63) / 64 * 64;
   void* memory = std::aligned_alloc(64, padded == 0 ? 64 : padded);
-  NAITE_CHECK(memory != nullptr, "out of memory: {} bytes", bytes);
+  if (memory == nullptr) throw std::bad_alloc();
   std::memset(memory, 0, padded);
   return memory;
 }
