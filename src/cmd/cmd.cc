@@ -4,6 +4,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <set>
 #include <thread>
 
 namespace naite::cmd {
@@ -19,11 +21,32 @@ void on_signal(int signal) {
   }
 }
 
+std::string expand_home(const std::string& path) {
+  if (!path.starts_with('~')) return path;
+  const char* home = std::getenv("HOME");
+  const bool own = path.size() == 1 || path[1] == '/';
+  if (own && home != nullptr && home[0] == '/') return home + path.substr(1);
+  throw CLI::ValidationError(
+      path, own ? "`~` stands for HOME, which is not set" : "write the path of that home out");
+}
+
 }  // namespace
+
+void expand_home_in_paths(CLI::App& app) {
+  static const std::set<std::string> kPaths = {
+      "recipe", "directory", "run",       "model",  "tokenizer", "texts",   "checkpoint",
+      "tree",   "--run",     "--from",    "--keys", "--machine", "--out",   "--output",
+      "--text", "--cache",   "--combine", "--head", "--policy",  "--entry", "--report"};
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    for (CLI::Option* option : command->get_options())
+      if (kPaths.contains(option->get_name())) option->transform(expand_home);
+    expand_home_in_paths(*command);
+  }
+}
 
 int report_error(const Error& error) {
   std::fflush(stdout);
-  fmt::print(stderr, "naite: {}\n", error.message);
+  tell("naite: {}\n", error.message);
   return 1;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cmd/machine.h"
+#include "cmd/output.h"
 
 namespace naite::cmd {
 
@@ -28,6 +29,10 @@ void add_follow(CLI::App& app, int& exit_code);
 
 // Prints "naite: MESSAGE" on stderr and returns 1.
 int report_error(const Error& error);
+
+// Makes every option and argument that is a path take `~` for the home directory: shells expand it
+// only at the beginning of a word, so not in --run=~/x.
+void expand_home_in_paths(CLI::App& app);
 
 // SIGINT and SIGTERM set the flag that is returned; a second one ends the process at once.
 const std::atomic<bool>& watch_signals();

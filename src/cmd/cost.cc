@@ -136,34 +136,33 @@ Result<Cost> cost_of(const train::Curriculum& curriculum, const train::EngineOpt
 Status print_cost(const train::Curriculum& curriculum, const MachineSettings& settings,
                   Machine& machine) {
   NAITE_ASSIGN(const Cost cost, cost_of(curriculum, engine_options(settings), *machine.kernels));
-  fmt::print("parameters         {} ({})\n", cost.parameters, human_count(cost.parameters));
+  put("parameters         {} ({})\n", cost.parameters, human_count(cost.parameters));
   for (const train::Recipe& stage : curriculum.stages)
-    fmt::print(
-        "{:<18} {} in {} steps of {}\n",
+    put("{:<18} {} in {} steps of {}\n",
         curriculum.stages.size() > 1 ? fmt::format("tokens, stage {}", stage.stage) : "tokens",
         stage.total_steps() * stage.train.batch_tokens, stage.total_steps(),
         stage.train.batch_tokens);
-  fmt::print("checkpoints        {}\n", cost.checkpoints);
-  fmt::print("training FLOPs     {:.3g}{}\n", cost.flops,
-             cost.update_flops > 0 ? fmt::format(", and {:.2g} in updates", cost.update_flops)
-                                   : std::string());
+  put("checkpoints        {}\n", cost.checkpoints);
+  put("training FLOPs     {:.3g}{}\n", cost.flops,
+      cost.update_flops > 0 ? fmt::format(", and {:.2g} in updates", cost.update_flops)
+                            : std::string());
   const double peak = machine.kernels->measure_peak_flops(curriculum.first().compute());
   if (peak > 0) {
     const int threads = machine.pool->num_threads();
     const double seconds = (cost.flops + cost.update_flops) / (kShareOfPeak * peak);
     const double watts = settings.watts > 0 ? settings.watts : kWattsPerThread * threads;
-    fmt::print("time               about {} here, at {:.0f}% of the {:.0f} GFLOP/s measured now\n",
-               human_seconds(seconds), 100 * kShareOfPeak, peak / 1e9);
-    fmt::print("energy             about {:.3g} kWh at {:g} W{}\n", seconds * watts / 3.6e6, watts,
-               settings.watts > 0 ? "" : " (10 W a thread assumed; `watts` in machine.toml)");
+    put("time               about {} here, at {:.0f}% of the {:.0f} GFLOP/s measured now\n",
+        human_seconds(seconds), 100 * kShareOfPeak, peak / 1e9);
+    put("energy             about {:.3g} kWh at {:g} W{}\n", seconds * watts / 3.6e6, watts,
+        settings.watts > 0 ? "" : " (10 W a thread assumed; `watts` in machine.toml)");
     if (seconds > 30 * 86400)
-      fmt::print("elsewhere          about {:.3g} hours of one H100 at {:.0f}% of its peak\n",
-                 cost.flops / (kH100Flops * kH100Share) / 3600, 100 * kH100Share);
+      put("elsewhere          about {:.3g} hours of one H100 at {:.0f}% of its peak\n",
+          cost.flops / (kH100Flops * kH100Share) / 3600, 100 * kH100Share);
   }
   auto line = [](const char* name, int64_t bytes) {
-    fmt::print("{:<18} {:>16} bytes  {}\n", name, bytes, human_bytes(bytes));
+    put("{:<18} {:>16} bytes  {}\n", name, bytes, human_bytes(bytes));
   };
-  fmt::print("memory\n");
+  put("memory\n");
   line("  parameters", cost.memory.parameters);
   line("  gradients", cost.memory.gradients);
   line("  optimizer", cost.memory.optimizer);
@@ -174,8 +173,8 @@ Status print_cost(const train::Curriculum& curriculum, const MachineSettings& se
   line("  program", kProgramBytes);
   line("  total", cost.memory_total());
   if (cost.memory_total() > settings.memory_bytes())
-    fmt::print("does not fit into {} here; {}\n", human_bytes(settings.memory_bytes()),
-               advice_text(curriculum, settings, *machine.kernels));
+    put("does not fit into {} here; {}\n", human_bytes(settings.memory_bytes()),
+        advice_text(curriculum, settings, *machine.kernels));
   return {};
 }
 

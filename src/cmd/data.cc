@@ -32,22 +32,21 @@ json hits_to_json(const data::PhraseHits& found) {
 }
 
 void print_sources(const data::Manifest& manifest) {
-  fmt::print("{} tokens in the vocabulary, {} bytes a token in the shards\n", manifest.vocab_size,
-             manifest.token_bytes);
-  fmt::print("{:<20} {:<10} {:>12} {:>15} {:>15} {:>11}\n", "source", "split", "documents", "bytes",
-             "tokens", "bytes/token");
+  put("{} tokens in the vocabulary, {} bytes a token in the shards\n", manifest.vocab_size,
+      manifest.token_bytes);
+  put("{:<20} {:<10} {:>12} {:>15} {:>15} {:>11}\n", "source", "split", "documents", "bytes",
+      "tokens", "bytes/token");
   for (const data::ManifestSource& source : manifest.sources) {
     for (const data::ManifestSplit* split : {&source.train, &source.validation}) {
       const double ratio = split->tokens == 0 ? 0.0
                                               : static_cast<double>(split->bytes) /
                                                     static_cast<double>(split->tokens);
-      fmt::print("{:<20} {:<10} {:>12} {:>15} {:>15} {:>11.3f}\n",
-                 split == &source.train ? source.name : "",
-                 split == &source.train ? "train" : "validation", split->documents, split->bytes,
-                 split->tokens, ratio);
+      put("{:<20} {:<10} {:>12} {:>15} {:>15} {:>11.3f}\n",
+          split == &source.train ? source.name : "",
+          split == &source.train ? "train" : "validation", split->documents, split->bytes,
+          split->tokens, ratio);
     }
-    fmt::print(
-        "  {} files, license {}, origin {}; left out: {} duplicates, {} empty, {} broken "
+    put("  {} files, license {}, origin {}; left out: {} duplicates, {} empty, {} broken "
         "lines, {} files of other kinds; {} resemble others\n",
         source.files.size(), source.license.empty() ? "unknown" : source.license,
         source.origin.empty() ? "unknown" : source.origin, source.duplicates,
@@ -71,23 +70,22 @@ Status inspect(const DataArguments& arguments) {
                   {"document", row.first_document},
                   {"text", row.text}}}};
     if (!arguments.phrase.empty()) out["phrase"] = hits_to_json(found);
-    fmt::print("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
+    put("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
     return {};
   }
   print_sources(packed.manifest());
   if (arguments.phrase.empty()) {
-    fmt::print("\n{}: training tokens {} to {}, from document {} (--seed shows another place)\n",
-               row.source, row.first_token, row.first_token + arguments.length - 1,
-               row.first_document);
-    std::fwrite(row.text.data(), 1, row.text.size(), stdout);
-    fmt::print("\n");
+    put("\n{}: training tokens {} to {}, from document {} (--seed shows another place)\n",
+        row.source, row.first_token, row.first_token + arguments.length - 1, row.first_document);
+    write_output(row.text);
+    put("\n");
     return {};
   }
-  fmt::print("\n`{}` occurs {} times{}\n", arguments.phrase, found.count,
-             found.count > static_cast<int64_t>(found.hits.size()) ? "; the first:" : "");
+  put("\n`{}` occurs {} times{}\n", arguments.phrase, found.count,
+      found.count > static_cast<int64_t>(found.hits.size()) ? "; the first:" : "");
   for (const data::PhraseHit& hit : found.hits)
-    fmt::print("{} {} document {} byte {}: {}\n", hit.source,
-               hit.validation ? "validation" : "train", hit.document, hit.byte, hit.context);
+    put("{} {} document {} byte {}: {}\n", hit.source, hit.validation ? "validation" : "train",
+        hit.document, hit.byte, hit.context);
   return {};
 }
 

@@ -24,11 +24,11 @@ Status digest(const DigestArguments& arguments) {
   if (arguments.as_json) {
     nlohmann::json out = {{"directory", directory.string()}, {"weights", weights}};
     if (!state.empty()) out["state"] = state;
-    fmt::print("{}\n", out.dump());
+    put("{}\n", out.dump());
     return {};
   }
-  fmt::print("weights {}\n", weights);
-  if (!state.empty()) fmt::print("state   {}\n", state);
+  put("weights {}\n", weights);
+  if (!state.empty()) put("state   {}\n", state);
   return {};
 }
 

@@ -55,7 +55,7 @@ Status run_export(const ExportArguments& arguments) {
     NAITE_ASSIGN(options.shard_bytes, parse_size(arguments.shard_size));
     NAITE_TRY(formats::export_hugging_face(files, *model, out, options));
   }
-  fmt::print("{}\n", out.string());
+  put("{}\n", out.string());
   return {};
 }
 

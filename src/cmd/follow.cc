@@ -27,36 +27,36 @@ void print_checkpoint(const record::RunHistory& history, const record::StoredSta
   const double percent = record::percent_done(history, state.step);
   const std::string command = fmt::format("naite generate {} --prompt TEXT", path.string());
   if (as_json)
-    fmt::print("{}\n", json({{"checkpoint", path.string()},
-                             {"percent", percent},
-                             {"step", state.step},
-                             {"steps", history.commitment.steps},
-                             {"tokens", state.end_token},
-                             {"bits_per_byte", bits ? json(*bits) : json()},
-                             {"weights", state.weights},
-                             {"state", state.state},
-                             {"command", command}})
-                           .dump());
+    put("{}\n", json({{"checkpoint", path.string()},
+                      {"percent", percent},
+                      {"step", state.step},
+                      {"steps", history.commitment.steps},
+                      {"tokens", state.end_token},
+                      {"bits_per_byte", bits ? json(*bits) : json()},
+                      {"weights", state.weights},
+                      {"state", state.state},
+                      {"command", command}})
+                    .dump());
   else
-    fmt::print("{:5.1f}%  step {} of {}, {} tokens, {}; {}\n", percent, state.step,
-               history.commitment.steps, human_count(state.end_token),
-               bits ? fmt::format("{:.4f} bits per byte", *bits) : "nothing measured", command);
-  std::fflush(stdout);
+    put("{:5.1f}%  step {} of {}, {} tokens, {}; {}\n", percent, state.step,
+        history.commitment.steps, human_count(state.end_token),
+        bits ? fmt::format("{:.4f} bits per byte", *bits) : "nothing measured", command);
+  flush_output();
 }
 
 void print_end(const verify::Followed& followed, const fs::path& path, bool as_json) {
   const record::RunHistory& history = followed.history;
   const char* how = history.ended ? "ended" : history.abandoned ? "abandoned" : "up to date";
   if (as_json)
-    fmt::print("{}\n", json({{"run", path.string()},
-                             {"outcome", how},
-                             {"step", history.last_step()},
-                             {"steps", history.commitment.steps},
-                             {"signer", followed.signer}})
-                           .dump());
+    put("{}\n", json({{"run", path.string()},
+                      {"outcome", how},
+                      {"step", history.last_step()},
+                      {"steps", history.commitment.steps},
+                      {"signer", followed.signer}})
+                    .dump());
   else
-    fmt::print("{} after step {} of {}; to check it: naite verify {} --sample 4\n", how,
-               history.last_step(), history.commitment.steps, path.string());
+    put("{} after step {} of {}; to check it: naite verify {} --sample 4\n", how,
+        history.last_step(), history.commitment.steps, path.string());
 }
 
 // What is on its way, on a terminal, every tenth of a MiB.
@@ -66,9 +66,7 @@ verify::Mirror::Progress show_progress(std::shared_ptr<bool> shown) {
     if (done < 100'000 || done / 100'000 == last) return;
     last = done / 100'000;
     *shown = true;
-    fmt::print(stderr, "\r\033[K{} {}{}", file, human_bytes(done),
-               total > 0 ? " of " + human_bytes(total) : "");
-    std::fflush(stderr);
+    tell("\r\033[K{} {}{}", file, human_bytes(done), total > 0 ? " of " + human_bytes(total) : "");
   };
 }
 
@@ -87,7 +85,7 @@ Status run_follow(const FollowArguments& arguments) {
   NAITE_ASSIGN(verify::Mirror mirror,
                verify::Mirror::open(url, directory, options, show_progress(shown)));
   auto clear = [&] {
-    if (std::exchange(*shown, false)) fmt::print(stderr, "\r\033[K");
+    if (std::exchange(*shown, false)) tell("\r\033[K");
   };
   bool succeeded = false;
   while (!stop.load()) {
@@ -107,7 +105,7 @@ Status run_follow(const FollowArguments& arguments) {
     } else if (mirror.contradicted() || arguments.once || !succeeded) {
       return followed.error();
     } else {
-      fmt::print(stderr, "naite: {}; trying again\n", followed.error().message);
+      tell("naite: {}; trying again\n", followed.error().message);
     }
     sleep_or_stop(stop, arguments.interval);
   }

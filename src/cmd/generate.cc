@@ -37,13 +37,13 @@ Status generate(const GenerateArguments& arguments) {
   infer::SamplingOptions options{arguments.max_tokens, arguments.temperature, arguments.top_p,
                                  arguments.seed, tokenizer.end_of_document()};
   data::StreamDecoder decoder(tokenizer, true);
-  fmt::print("{}", arguments.prompt);
+  put("{}", arguments.prompt);
   generator.generate(ids, options, [&](int32_t token) {
-    fmt::print("{}", decoder.add(token));
-    std::fflush(stdout);
+    put("{}", decoder.add(token));
+    flush_output();
     return true;
   });
-  fmt::print("{}\n", decoder.finish());
+  put("{}\n", decoder.finish());
   return {};
 }
 

@@ -20,13 +20,13 @@ struct GrowArguments {
 // A growth writes one checkpoint: only what is noted and measured there is of interest.
 class GrowthObserver final : public train::Observer {
  public:
-  void note(const std::string& line) override { fmt::print(stderr, "{}\n", line); }
+  void note(const std::string& line) override { tell("{}\n", line); }
   void preparing(const data::PrepareProgress&) override {}
   void step(const train::StepReport&) override {}
   void validated(const train::ValidationReport& r) override {
     for (size_t i = 0; i < r.sources.size(); ++i)
-      fmt::print(stderr, "{}: loss {:.4f}, {:.3f} bits per byte\n", r.sources[i], r.results[i].loss,
-                 r.results[i].bits_per_byte);
+      tell("{}: loss {:.4f}, {:.3f} bits per byte\n", r.sources[i], r.results[i].loss,
+           r.results[i].bits_per_byte);
     name_ = r.checkpoint;
   }
   const std::string& name() const { return name_; }
@@ -51,7 +51,7 @@ Status run_grow(const GrowArguments& arguments) {
   request.start = &start;
   GrowthObserver observer;
   NAITE_TRY(train::train(curriculum, request, *machine.kernels, *machine.pool, observer));
-  fmt::print("{}\n", (request.run_directory / "checkpoints" / observer.name()).string());
+  put("{}\n", (request.run_directory / "checkpoints" / observer.name()).string());
   return {};
 }
 

@@ -36,10 +36,10 @@ Status run_import(const ImportArguments& arguments) {
   if (arguments.as_json) {
     const nlohmann::json line = {
         {"directory", out.string()}, {"weights", weights}, {"origin", options.record["origin"]}};
-    fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    put("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return {};
   }
-  fmt::print("{}\nweights {}\n", out.string(), weights);
+  put("{}\nweights {}\n", out.string(), weights);
   return {};
 }
 

@@ -15,10 +15,9 @@ struct KeyArguments {
 
 Status new_keys(const KeyArguments& arguments) {
   NAITE_ASSIGN(const ledger::Keys keys, ledger::make_keys(arguments.directory, arguments.name));
-  fmt::print("made {0}/log.key and {0}/model.key; keep both secret and keep a copy\n",
-             arguments.directory);
-  fmt::print("publish the public keys:\n{}\n{}", keys.log.verifier().vkey(),
-             keys.model.public_pem());
+  put("made {0}/log.key and {0}/model.key; keep both secret and keep a copy\n",
+      arguments.directory);
+  put("publish the public keys:\n{}\n{}", keys.log.verifier().vkey(), keys.model.public_pem());
   return {};
 }
 
@@ -42,7 +41,7 @@ Status cosign(const KeyArguments& arguments) {
   NAITE_ASSIGN(const std::vector<fs::path> checkpoints, checkpoints_of(arguments.directory));
   for (const fs::path& checkpoint : checkpoints) {
     NAITE_ASSIGN(const bool added, record::cosign_checkpoint(checkpoint, keys.model));
-    fmt::print("{} {}\n", added ? "co-signed" : "co-signed before:", checkpoint.string());
+    put("{} {}\n", added ? "co-signed" : "co-signed before:", checkpoint.string());
   }
   return {};
 }

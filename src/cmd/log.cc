@@ -87,18 +87,17 @@ Status show(const LogArguments& arguments) {
   const fs::path directory = log_directory(arguments.directory);
   NAITE_ASSIGN(const ledger::LogContent log, signed_log(arguments, directory));
   if (!arguments.as_json)
-    fmt::print("{}: {} entries, root {}\n", log.head.origin, log.head.size,
-               ledger::to_hex(log.head.root));
+    put("{}: {} entries, root {}\n", log.head.origin, log.head.size, ledger::to_hex(log.head.root));
   for (size_t i = 0; i < log.entries.size(); ++i) {
     NAITE_ASSIGN(const json entry,
                  ledger::parse_canonical_json(log.entries[i], fmt::format("log entry {}", i)));
     if (arguments.as_json) {
-      fmt::print("{}\n", log.entries[i]);
+      put("{}\n", log.entries[i]);
       continue;
     }
     const bool plain = entry.is_object() && entry.contains("type") && entry["type"].is_string();
     if (!plain) return fail("log entry {} is no entry of a run: use --json", i);
-    fmt::print("{:>5}  {:<10}  {}\n", i, entry["type"].get<std::string>(), line_of(entry));
+    put("{:>5}  {:<10}  {}\n", i, entry["type"].get<std::string>(), line_of(entry));
   }
   return {};
 }
@@ -115,7 +114,7 @@ Status prove(const LogArguments& arguments) {
   if (!arguments.entry_file.empty())
     NAITE_TRY(write_file(arguments.entry_file, log.entries[static_cast<size_t>(arguments.index)]));
   if (!arguments.output.empty()) return write_file(arguments.output, proof.text());
-  fmt::print("{}", proof.text());
+  put("{}", proof.text());
   return {};
 }
 
@@ -128,7 +127,7 @@ Status check_proof(const LogArguments& arguments) {
   NAITE_ASSIGN(const ledger::Verifier verifier, ledger::Verifier::parse(arguments.vkey));
   NAITE_ASSIGN(const std::string entry, read_file(arguments.entry_file));
   NAITE_TRY(proof.verify(entry, verifier));
-  fmt::print("proved: entry {} of {}\n", proof.index, verifier.name);
+  put("proved: entry {} of {}\n", proof.index, verifier.name);
   return {};
 }
 
@@ -150,10 +149,9 @@ Status check_log(const LogArguments& arguments) {
                   log.head.size);
     if (ledger::tree_root(std::span(log.leaves).first(static_cast<size_t>(head.size))) != head.root)
       return fail("{} is no beginning of this log: {} signed two histories", file, head.origin);
-    fmt::print("consistent: {} ({} entries)\n", file, head.size);
+    put("consistent: {} ({} entries)\n", file, head.size);
   }
-  fmt::print("whole: {}, {} entries, signed by {}\n", log.head.origin, log.head.size,
-             verifier.vkey());
+  put("whole: {}, {} entries, signed by {}\n", log.head.origin, log.head.size, verifier.vkey());
   return {};
 }
 
@@ -178,7 +176,7 @@ Status witness(const LogArguments& arguments) {
     if (!line.ok() && first.ok()) first = line.error();
     if (!line) continue;
     if (!line->empty()) NAITE_TRY(ledger::add_cosignature(directory, log.head, *line));
-    fmt::print("cosigned by {}: {} entries\n", one.key.name, log.head.size);
+    put("cosigned by {}: {} entries\n", one.key.name, log.head.size);
   }
   return first;
 }
@@ -191,7 +189,7 @@ Status abandon(const LogArguments& arguments) {
   NAITE_ASSIGN(const std::unique_ptr<record::RunLedger> log,
                record::RunLedger::open(directory, arguments.keys, ""));
   NAITE_TRY(log->abandon(arguments.reason));
-  fmt::print("entered: {} is abandoned\n", arguments.directory);
+  put("entered: {} is abandoned\n", arguments.directory);
   return {};
 }
 

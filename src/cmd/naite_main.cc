@@ -1,38 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
+#include <unistd.h>
+
+#include <exception>
+#include <new>
 
 #include "base/base.h"
+#include "base/machine_limits.h"
 #include "cmd/cmd.h"
 
-int main(int argc, char** argv) {
-  naite::set_float_mode();
+namespace naite::cmd {
+
+namespace {
+
+// Whatever no folder below caught: one line.
+int report_exception() {
+  try {
+    throw;
+  } catch (const OutputError& error) {
+    return report_output_error(error);
+  } catch (const std::bad_alloc&) {
+    return report_error(
+        fail("out of memory; this process may use {}: see memory_gib and the "
+             "smaller settings of docs/RECIPE.md",
+             human_bytes(usable_memory_bytes())));
+  } catch (const std::exception& error) {
+    report_error(fail("unexpected: {}", error.what()));
+  } catch (...) {
+    report_error(fail("unexpected: an exception without a name"));
+  }
+  return 2;
+}
+
+// Exceptions that leave a thread come here, too.
+[[noreturn]] void on_terminate() { _exit(std::current_exception() ? report_exception() : 2); }
+
+int run(int argc, char** argv) {
   CLI::App app(
       "Naite trains language models from random weights; the recipe alone decides every bit.",
       "naite");
   app.require_subcommand(1);
-  app.set_version_flag("--version", fmt::format("naite {} ({}, {})", naite::kVersion,
-                                                naite::source_commit(), naite::compiler_name()));
+  app.set_version_flag(
+      "--version", fmt::format("naite {} ({}, {})", kVersion, source_commit(), compiler_name()));
   app.add_flag_callback(
       "--isa-names",
       [] {
-        fmt::print("{}\n", naite::kernels::cpu_isa_names());
+        put("{}\n", kernels::cpu_isa_names());
         throw CLI::Success();
       },
       "Print the instruction sets that this machine offers (for NAITE_ISA) and exit");
   int exit_code = 0;
-  naite::cmd::add_train(app, exit_code);
-  naite::cmd::add_generate(app, exit_code);
-  naite::cmd::add_digest(app, exit_code);
-  naite::cmd::add_tokenizer(app, exit_code);
-  naite::cmd::add_data(app, exit_code);
-  naite::cmd::add_export(app, exit_code);
-  naite::cmd::add_import(app, exit_code);
-  naite::cmd::add_grow(app, exit_code);
-  naite::cmd::add_key(app, exit_code);
-  naite::cmd::add_log(app, exit_code);
-  naite::cmd::add_verify(app, exit_code);
-  naite::cmd::add_publish(app, exit_code);
-  naite::cmd::add_follow(app, exit_code);
+  add_train(app, exit_code);
+  add_generate(app, exit_code);
+  add_digest(app, exit_code);
+  add_tokenizer(app, exit_code);
+  add_data(app, exit_code);
+  add_export(app, exit_code);
+  add_import(app, exit_code);
+  add_grow(app, exit_code);
+  add_key(app, exit_code);
+  add_log(app, exit_code);
+  add_verify(app, exit_code);
+  add_publish(app, exit_code);
+  add_follow(app, exit_code);
+  expand_home_in_paths(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -40,9 +70,24 @@ int main(int argc, char** argv) {
     std::string line = error.what();
     for (char& c : line)
       if (c == '\n') c = ' ';
-    fmt::print(stderr, "naite: {}; see `naite{} --help`\n", line,
-               app.get_subcommands().empty() ? "" : " " + app.get_subcommands()[0]->get_name());
+    tell("naite: {}; see `naite{} --help`\n", line,
+         app.get_subcommands().empty() ? "" : " " + app.get_subcommands()[0]->get_name());
     return 2;
   }
   return exit_code;
+}
+
+}  // namespace
+
+}  // namespace naite::cmd
+
+int main(int argc, char** argv) {
+  naite::cmd::prepare_streams();
+  std::set_terminate(naite::cmd::on_terminate);
+  naite::set_float_mode();
+  try {
+    return naite::cmd::finish_output(naite::cmd::run(argc, argv));
+  } catch (...) {
+    return naite::cmd::report_exception();
+  }
 }

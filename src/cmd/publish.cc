@@ -20,16 +20,16 @@ struct PublishArguments {
 
 void print_published(const record::Published& published, const std::string& where, bool as_json) {
   if (as_json)
-    fmt::print("{}\n", nlohmann::json({{"published", where},
-                                       {"entries", published.entries},
-                                       {"new_entries", published.new_entries},
-                                       {"new_states", published.new_states},
-                                       {"ended", published.ended}})
-                           .dump());
+    put("{}\n", nlohmann::json({{"published", where},
+                                {"entries", published.entries},
+                                {"new_entries", published.new_entries},
+                                {"new_states", published.new_states},
+                                {"ended", published.ended}})
+                    .dump());
   else
-    fmt::print("published: {}, {} entries ({} new), {} new states{}\n", where, published.entries,
-               published.new_entries, published.new_states, published.ended ? ", ended" : "");
-  std::fflush(stdout);
+    put("published: {}, {} entries ({} new), {} new states{}\n", where, published.entries,
+        published.new_entries, published.new_states, published.ended ? ", ended" : "");
+  flush_output();
 }
 
 Status run_publish(const PublishArguments& arguments) {

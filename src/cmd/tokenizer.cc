@@ -2,7 +2,9 @@
 // naite tokenizer train|encode|decode|stats
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -55,19 +57,24 @@ Status train(const TokenizerArguments& arguments) {
   if (terminal)
     request.progress = [](const data::PrepareProgress& progress) {
       const int64_t percent = progress.total > 0 ? 100 * progress.done / progress.total : 0;
-      fmt::print(stderr, "\r\x1b[K{} {}%", progress.phase, percent);
+      tell("\r\x1b[K{} {}%", progress.phase, percent);
     };
   NAITE_ASSIGN(const data::Tokenizer tokenizer, data::train_tokenizer(request));
-  if (terminal) fmt::print(stderr, "\r\x1b[K");
+  if (terminal) tell("\r\x1b[K");
   NAITE_TRY(make_directories(arguments.output));
   NAITE_TRY(tokenizer.save(arguments.output));
   if (tokenizer.vocab_size() < arguments.vocab_size)
-    fmt::print(stderr, "naite: the text has no more repeating pairs: {} tokens instead of {}\n",
-               tokenizer.vocab_size(), arguments.vocab_size);
-  fmt::print("{}: {} tokens\n",
-             (std::filesystem::path(arguments.output) / "tokenizer.json").string(),
-             tokenizer.vocab_size());
+    tell("naite: the text has no more repeating pairs: {} tokens instead of {}\n",
+         tokenizer.vocab_size(), arguments.vocab_size);
+  put("{}: {} tokens\n", (std::filesystem::path(arguments.output) / "tokenizer.json").string(),
+      tokenizer.vocab_size());
   return {};
+}
+
+// After the last line: a stream that cannot be read looks like one that has ended.
+Status end_of_input() {
+  if (std::ferror(stdin) == 0) return {};
+  return fail("cannot read standard input: {}", std::strerror(errno));
 }
 
 Result<std::string> string_of_json(const std::string& line, int64_t number) {
@@ -90,12 +97,12 @@ Status encode(const TokenizerArguments& arguments) {
     ids.clear();
     encoder.encode(line, specials, ids);
     if (arguments.as_json) {
-      fmt::print("[{}]\n", fmt::join(ids, ", "));
+      put("[{}]\n", fmt::join(ids, ", "));
     } else {
-      fmt::print("{}\n", fmt::join(ids, " "));
+      put("{}\n", fmt::join(ids, " "));
     }
   }
-  return {};
+  return end_of_input();
 }
 
 // The ids of a line: numbers apart by spaces, with or without the punctuation of a JSON list.
@@ -128,10 +135,9 @@ Status decode(const TokenizerArguments& arguments) {
     NAITE_ASSIGN(const std::vector<int32_t> ids, ids_of(line, number, tokenizer.vocab_size()));
     std::string text = tokenizer.decode(ids);
     if (arguments.as_json) text = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fputc('\n', stdout);
+    write_output(text + '\n');
   }
-  return {};
+  return end_of_input();
 }
 
 Status stats(const TokenizerArguments& arguments) {
@@ -140,8 +146,8 @@ Status stats(const TokenizerArguments& arguments) {
                data::tokenizer_stats(tokenizer, sources_of(arguments)));
   json out = json::array();
   if (!arguments.as_json)
-    fmt::print("{:<24} {:<12} {:>14} {:>14} {:>12} {:>13}\n", "text", "script", "bytes", "tokens",
-               "bytes/token", "single bytes");
+    put("{:<24} {:<12} {:>14} {:>14} {:>12} {:>13}\n", "text", "script", "bytes", "tokens",
+        "bytes/token", "single bytes");
   for (const data::SourceStats& source : all) {
     const auto row = [&](const std::string& script, const data::TokenStats& counts) {
       out.push_back({{"text", source.name},
@@ -151,14 +157,13 @@ Status stats(const TokenizerArguments& arguments) {
                      {"bytes_per_token", counts.bytes_per_token()},
                      {"single_byte_share", counts.single_byte_share()}});
       if (!arguments.as_json)
-        fmt::print("{:<24} {:<12} {:>14} {:>14} {:>12.3f} {:>12.2f}%\n", source.name, script,
-                   counts.bytes, counts.tokens, counts.bytes_per_token(),
-                   100.0 * counts.single_byte_share());
+        put("{:<24} {:<12} {:>14} {:>14} {:>12.3f} {:>12.2f}%\n", source.name, script, counts.bytes,
+            counts.tokens, counts.bytes_per_token(), 100.0 * counts.single_byte_share());
     };
     row("all", source.all);
     for (const auto& [script, counts] : source.scripts) row(script, counts);
   }
-  if (arguments.as_json) fmt::print("{}\n", out.dump());
+  if (arguments.as_json) put("{}\n", out.dump());
   return {};
 }
 

@@ -71,7 +71,7 @@ class ConsoleObserver final : public train::Observer {
   }
 
   void finish() {
-    if (terminal_ && status_shown_) fmt::print(stderr, "\n");
+    if (terminal_ && status_shown_) tell("\n");
   }
 
  private:
@@ -85,12 +85,11 @@ class ConsoleObserver final : public train::Observer {
     return "[" + std::string(full, '#') + std::string(kWidth - full, '.') + "] ";
   }
   void status(const std::string& line) {
-    fmt::print(stderr, "\r\033[K{}", line);
-    std::fflush(stderr);
+    tell("\r\033[K{}", line);
     status_shown_ = true;
   }
   void print_line(const std::string& line) {
-    fmt::print(stderr, "{}{}\n", terminal_ && status_shown_ ? "\r\033[K" : "", line);
+    tell("{}{}\n", terminal_ && status_shown_ ? "\r\033[K" : "", line);
     status_shown_ = false;
   }
 
@@ -104,7 +103,7 @@ int run_train(const TrainArguments& arguments) {
   Result<train::Curriculum> recipe = train::load_recipe(arguments.recipe, arguments.set);
   if (!recipe) return report_error(recipe.error());
   if (arguments.print_config) {
-    fmt::print("{}", to_toml(recipe->resolved()));
+    put("{}", to_toml(recipe->resolved()));
     return 0;
   }
   Result<MachineSettings> settings = MachineSettings::load(arguments.machine);
@@ -145,14 +144,14 @@ int run_train(const TrainArguments& arguments) {
     const std::filesystem::path trace = request.run_directory / "trace.json";
     const Status written = profile.write_trace(trace);
     if (!written) return report_error(written.error());
-    fmt::print("{}trace: {} (open in chrome://tracing or ui.perfetto.dev)\n",
-               profile.table(profile.kernels().measure_peak_flops(recipe->first().compute())),
-               trace.string());
+    put("{}trace: {} (open in chrome://tracing or ui.perfetto.dev)\n",
+        profile.table(profile.kernels().measure_peak_flops(recipe->first().compute())),
+        trace.string());
   }
   if (*outcome == train::Outcome::kStopped)
-    fmt::print(stderr, "stopped and saved; the same command goes on\n");
+    tell("stopped and saved; the same command goes on\n");
   else
-    fmt::print(stderr, "finished: {}\n", request.run_directory.string());
+    tell("finished: {}\n", request.run_directory.string());
   return 0;
 }
 

@@ -60,25 +60,24 @@ void print_report(const verify::Report& report) {
     const char* mark = check.outcome == verify::Outcome::kHolds   ? "holds"
                        : check.outcome == verify::Outcome::kFails ? "FAILS"
                                                                   : "open ";
-    fmt::print("{}  {:<10} {}\n", mark, check.name, check.detail);
+    put("{}  {:<10} {}\n", mark, check.name, check.detail);
   }
   for (const verify::Replay& replay : report.replays)
-    fmt::print("{}  steps {} to {}: {} ({})\n", replay.same_bits ? "holds" : "FAILS",
-               replay.first_step + 1, replay.end_step,
-               replay.same_bits ? "same bits" : "other bits", replay.why);
+    put("{}  steps {} to {}: {} ({})\n", replay.same_bits ? "holds" : "FAILS",
+        replay.first_step + 1, replay.end_step, replay.same_bits ? "same bits" : "other bits",
+        replay.why);
   const int64_t replayed = static_cast<int64_t>(report.replays.size());
   if (replayed > 0 && replayed < report.num_intervals)
-    fmt::print(
-        "The chance to have missed a forgery: {:.3g} if a tenth of the intervals were forged, "
+    put("The chance to have missed a forgery: {:.3g} if a tenth of the intervals were forged, "
         "{:.3g} if one was.\n",
         report.miss_tenth, report.miss_one);
   for (const verify::Verdict& verdict : report.verdicts)
-    fmt::print("{:<10} {}: {}\n", verdict.component, verdict.verdict, verdict.reason);
+    put("{:<10} {}: {}\n", verdict.component, verdict.verdict, verdict.reason);
   const nlohmann::json verifier = report.to_json()["verifier"];
-  fmt::print("Verified by naite {} ({}, {}, binary {}).\n", verifier["version"].get<std::string>(),
-             verifier["source_commit"].get<std::string>(), verifier["compiler"].get<std::string>(),
-             verifier["binary_sha256"].get<std::string>().substr(0, 16));
-  fmt::print("{}\n", report.sentence);
+  put("Verified by naite {} ({}, {}, binary {}).\n", verifier["version"].get<std::string>(),
+      verifier["source_commit"].get<std::string>(), verifier["compiler"].get<std::string>(),
+      verifier["binary_sha256"].get<std::string>().substr(0, 16));
+  put("{}\n", report.sentence);
 }
 
 // The copy that a run's address stands for.
@@ -126,8 +125,7 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
     request.progress = [&](const verify::Progress& p) {
       const std::string share =
           p.total > 0 ? fmt::format(" {}%", 100 * p.done / p.total) : std::string();
-      fmt::print(stderr, "\r\033[K{}{}", p.phase, share);
-      std::fflush(stderr);
+      tell("\r\033[K{}{}", p.phase, share);
       shown = true;
     };
   NAITE_ASSIGN(std::optional<verify::Mirror> mirror, mirror_of(arguments, request));
@@ -136,10 +134,10 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
     request.run = mirror->path();
   }
   const Result<verify::Report> report = verify::verify(request, *machine.kernels, *machine.pool);
-  if (shown) fmt::print(stderr, "\r\033[K");
+  if (shown) tell("\r\033[K");
   if (!report) return report.error();
   if (arguments.as_json)
-    fmt::print("{}\n", report->to_json().dump(2));
+    put("{}\n", report->to_json().dump(2));
   else
     print_report(*report);
   if (keys) {

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/output.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+namespace naite::cmd {
+
+namespace {
+
+bool pipes_kill = true;  // unless whoever started the process had it ignore SIGPIPE
+
+}  // namespace
+
+void prepare_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0)
+      static_cast<void>(::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+  pipes_kill = std::signal(SIGPIPE, SIG_IGN) != SIG_IGN;
+}
+
+void write_output(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) throw OutputError{errno};
+}
+
+void flush_output() {
+  if (std::fflush(stdout) != 0) throw OutputError{errno};
+}
+
+void write_message(std::string_view text) {
+  static_cast<void>(std::fwrite(text.data(), 1, text.size(), stderr));
+}
+
+int report_output_error(const OutputError& error) {
+  if (error.code == EPIPE && pipes_kill) {
+    std::signal(SIGPIPE, SIG_DFL);
+    std::raise(SIGPIPE);
+  }
+  tell("naite: cannot write to standard output: {}\n",
+       error.code == 0 ? "an earlier write failed" : std::strerror(error.code));
+  return 1;
+}
+
+int finish_output(int exit_code) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_code;
+  return report_output_error({errno});
+}
+
+}  // namespace naite::cmd
