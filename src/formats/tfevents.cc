@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -80,22 +82,42 @@ std::string valid_utf8(std::string_view text) {
 
 double now_seconds() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(now).count();
+  return std::max(0.0, std::chrono::duration<double>(now).count());
 }
 
-Result<fs::path> newest_event_file(const fs::path& directory) {
+// All event files of a directory, oldest first: ten digits of seconds sort by age.
+Result<std::vector<fs::path>> event_files(const fs::path& directory) {
   NAITE_ASSIGN(const std::vector<std::string> names, list_directory(directory));
-  std::string newest;
+  std::vector<fs::path> out;
   for (const std::string& name : names)
-    if (name.starts_with(kPrefix)) newest = name;  // ten digits of seconds: names sort by age
-  return newest.empty() ? fs::path() : directory / newest;
+    if (name.starts_with(kPrefix)) out.push_back(directory / name);
+  return out;
 }
 
-fs::path new_event_file(const fs::path& directory) {
+// A name that sorts after `newest` (empty: there is none), whatever the clock says.
+fs::path new_event_file(const fs::path& directory, const fs::path& newest) {
+  constexpr int64_t kTenDigits = 9'999'999'999;
+  int64_t seconds = std::min(static_cast<int64_t>(now_seconds()), kTenDigits), before = 0;
+  const std::string name = newest.filename().string();
+  const char* const digits = name.data() + std::min(kPrefix.size(), name.size());
+  if (std::from_chars(digits, name.data() + name.size(), before).ec == std::errc())
+    seconds = std::max(seconds, std::clamp(before + 1, int64_t{0}, kTenDigits));
   char host[256] = "localhost";
   if (::gethostname(host, sizeof host - 1) != 0) std::strcpy(host, "localhost");
-  return directory / fmt::format("{}{:010}.{}.{}.0", kPrefix, static_cast<int64_t>(now_seconds()),
-                                 host, ::getpid());
+  return directory / fmt::format("{}{:010}.{}.{}.0", kPrefix, seconds, host, ::getpid());
+}
+
+// The records of `file` without those of later steps.
+std::string kept_records(std::string_view file, int64_t step) {
+  std::string out;
+  file = file.substr(0, whole_records(file));
+  while (!file.empty()) {
+    uint64_t bytes = 0;
+    std::memcpy(&bytes, file.data(), 8);
+    if (step_of_event(file.substr(12, bytes)) <= step) out += file.substr(0, kFrameBytes + bytes);
+    file.remove_prefix(kFrameBytes + bytes);
+  }
+  return out;
 }
 
 }  // namespace
@@ -147,6 +169,40 @@ std::string text_event(double wall_time, int64_t step, std::string_view tag,
   return event_with_value(wall_time, step, entry);
 }
 
+std::string session_start_event(double wall_time, int64_t step) {
+  std::string session, event = event_head(wall_time, step);
+  append_key(session, 1, kVarint);
+  append_varint(session, 1);
+  append_bytes(event, 7, session);
+  return event;
+}
+
+int64_t step_of_event(std::string_view event) {
+  size_t at = 0;
+  const auto varint = [&] {
+    uint64_t value = 0;
+    for (int shift = 0; at < event.size() && shift < 64; shift += 7) {
+      const auto byte = static_cast<uint8_t>(event[at++]);
+      value |= uint64_t{byte & 0x7fu} << shift;
+      if (byte < 0x80) break;
+    }
+    return value;
+  };
+  while (at < event.size()) {
+    const uint64_t key = varint(), type = key & 7;
+    const uint64_t value = type == kVarint || type == kBytes ? varint() : 0;
+    if (key == (2 << 3 | kVarint)) return static_cast<int64_t>(value);
+    const uint64_t skipped = type == kVarint    ? 0
+                             : type == kBytes   ? value
+                             : type == kFixed64 ? 8
+                             : type == kFixed32 ? 4
+                                                : event.size();
+    if (skipped > event.size() - at) break;
+    at += skipped;
+  }
+  return -1;
+}
+
 size_t whole_records(std::string_view file) {
   size_t whole = 0;
   while (file.size() - whole >= kFrameBytes) {
@@ -164,14 +220,14 @@ size_t whole_records(std::string_view file) {
 }
 
 Result<EventWriter> EventWriter::open(const fs::path& directory) {
-  NAITE_ASSIGN(fs::path path, newest_event_file(directory));
-  size_t whole = 0;
-  if (path.empty()) {
-    path = new_event_file(directory);
-  } else {
-    NAITE_ASSIGN(const MappedFile file, MappedFile::open(path));
-    whole = whole_records(file.bytes());
-  }
+  NAITE_ASSIGN(const std::vector<fs::path> files, event_files(directory));
+  if (files.empty()) return open_file(new_event_file(directory, {}), 0);
+  NAITE_ASSIGN(const MappedFile file, MappedFile::open(files.back()));
+  return open_file(files.back(), whole_records(file.bytes()));
+}
+
+// Goes on after the first `whole` bytes of `path`.
+Result<EventWriter> EventWriter::open_file(const fs::path& path, size_t whole) {
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (descriptor < 0) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
   EventWriter writer(path, descriptor);
@@ -185,6 +241,29 @@ Result<EventWriter> EventWriter::open(const fs::path& directory) {
     NAITE_TRY(writer.append(event));
   }
   return writer;
+}
+
+Status EventWriter::rewind(int64_t step) {
+  const fs::path directory = path_.parent_path();
+  NAITE_ASSIGN(const std::vector<fs::path> files, event_files(directory));
+  bool cut = false;
+  for (const fs::path& path : files) {
+    NAITE_ASSIGN(const MappedFile file, MappedFile::open(path));
+    const std::string kept = kept_records(file.bytes(), step);
+    if (kept == file.bytes()) continue;
+    NAITE_TRY(write_file(path, kept));
+    cut = true;
+  }
+  if (!cut) return {};
+  NAITE_ASSIGN(EventWriter next, open_file(new_event_file(directory, files.back()), 0));
+  *this = std::move(next);
+  return append(session_start_event(now_seconds(), step + 1));
+}
+
+EventWriter& EventWriter::operator=(EventWriter&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
 }
 
 EventWriter::~EventWriter() {

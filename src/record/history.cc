@@ -86,7 +86,7 @@ Result<Commitment> Commitment::from_json(const json& value, const std::string& w
   out.vkey = table.string("vkey");
   out.model_key = table.string("model_key");
   out.nonce = table.string("nonce");
-  out.time = table.integer("time", std::nullopt, 0, kMax);
+  out.time = table.integer("time", std::nullopt, -kMax, kMax);
   out.name = table.string("name");
   out.training = object_at(table, "training");
   out.training_digest = digest_text(table, "training_digest");
@@ -142,7 +142,7 @@ Status RunHistory::read(const json& entry, const std::string& where) {
   if (ended || abandoned) return fail("{} an entry after the end of the run", where);
   if (type == "amendment") {
     table.integer("step", std::nullopt, 0, kMax);
-    table.integer("time", std::nullopt, 0, kMax);
+    table.integer("time", std::nullopt, -kMax, kMax);
     object_at(table, "changes");
     amendments.push_back(entry);
     return table.finish();
@@ -240,7 +240,7 @@ Status RunHistory::read_stored(Table& table, bool checkpoint) {
 Status RunHistory::read_end(Table& table, bool was_abandoned) {
   const int64_t last = last_step();
   end_step = table.integer("step", std::nullopt, last, last);
-  table.integer("time", std::nullopt, 0, kMax);
+  table.integer("time", std::nullopt, -kMax, kMax);
   if (was_abandoned)
     table.string("reason");
   else

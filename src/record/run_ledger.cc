@@ -2,8 +2,9 @@
 #include "record/run_ledger.h"
 
 #include <algorithm>
-#include <ctime>
 #include <thread>
+
+#include "base/clock.h"
 
 namespace naite::record {
 
@@ -18,8 +19,6 @@ constexpr const char* kVkey = "vkey";
 // The name under which a key of a single run signs; .invalid (RFC 2606) belongs to nobody.
 constexpr std::string_view kNobody = "unsigned.invalid";
 constexpr int kLockAttempts = 200;
-
-int64_t now() { return static_cast<int64_t>(std::time(nullptr)); }
 
 std::string plain_name(const std::string& name) {
   std::string out;
@@ -149,7 +148,7 @@ Status RunLedger::commit(Commitment commitment, int64_t step) {
   commitment.vkey = vkey();
   commitment.model_key = keys_ ? keys_->model.public_pem() : "";
   commitment.nonce = ledger::random_hex(16);
-  commitment.time = now();
+  commitment.time = unix_seconds();
   if (!history_.commitment_entry.empty()) {
     NAITE_TRY(compare(commitment, step));
   } else {
@@ -177,7 +176,7 @@ Status RunLedger::compare(const Commitment& commitment, int64_t step) {
     changes[key] = value;
   }
   if (changes.empty() || ended_) return {};
-  NAITE_ASSIGN(const std::string entry, amendment_entry(step, changes, now()));
+  NAITE_ASSIGN(const std::string entry, amendment_entry(step, changes, unix_seconds()));
   return append({entry});
 }
 
@@ -275,7 +274,7 @@ Status RunLedger::stored(StoredState state) {
 
 Status RunLedger::end(int64_t step, const std::string& state_digest) {
   if (ended_) return {};
-  NAITE_ASSIGN(const std::string entry, end_entry(step, state_digest, now()));
+  NAITE_ASSIGN(const std::string entry, end_entry(step, state_digest, unix_seconds()));
   NAITE_TRY(append({entry}));
   ended_ = true;
   return list_run({{"type", "end"},
@@ -286,7 +285,7 @@ Status RunLedger::end(int64_t step, const std::string& state_digest) {
 
 Status RunLedger::abandon(const std::string& reason) {
   if (ended_) return fail("the run of this log has ended");
-  NAITE_ASSIGN(const std::string entry, abandoned_entry(logged_steps_, reason, now()));
+  NAITE_ASSIGN(const std::string entry, abandoned_entry(logged_steps_, reason, unix_seconds()));
   return append({entry});
 }
 

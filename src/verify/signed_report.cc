@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/signed_report.h"
 
-#include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "ledger/canonical_json.h"
 #include "ledger/encoding.h"
 
@@ -50,7 +50,7 @@ Result<SignedReport> read_report(const json& value, const std::string& where) {
   out.head.origin = table.string("origin");
   out.head.size = table.integer("size", std::nullopt, 1, INT64_MAX);
   out.commitment = table.string("commitment");
-  table.integer("time", std::nullopt, 0, INT64_MAX);
+  table.integer("time", std::nullopt, -kLastSecond, kLastSecond);
   out.num_intervals = table.integer("intervals", std::nullopt, 0, INT64_MAX);
   const json* const checks = table.raw("checks");
   const json* const replays = table.raw("replays");
@@ -98,7 +98,7 @@ Result<std::string> sign_report(const Report& report, const ledger::Signer& sign
                 {"size", report.head.size},
                 {"root", ledger::to_hex(report.head.root)},
                 {"commitment", report.commitment},
-                {"time", static_cast<int64_t>(std::time(nullptr))},
+                {"time", unix_seconds()},
                 {"checks", json::array()},
                 {"intervals", report.num_intervals},
                 {"replays", json::array()},
