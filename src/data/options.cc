@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/names.h"
 #include "data/tokenizer.h"
 
 namespace naite::data {
@@ -12,6 +13,9 @@ namespace naite::data {
 using nlohmann::json;
 
 namespace {
+
+// A recipe means the same for everybody, so nobody's home is filled in.
+constexpr const char* kNoTilde = "a path without `~`, which only shells expand: write it out";
 
 constexpr double kWeightMax = 1e9;
 constexpr std::string_view kWeightForm =
@@ -58,6 +62,7 @@ Result<TokenizerOptions> TokenizerOptions::from_table(Table& table) {
     table.reject("vocab_size", fmt::format("256 (plain bytes) or at least {} (256 bytes and {} "
                                            "special tokens)",
                                            256 + kNumSpecialTokens, kNumSpecialTokens));
+  if (options.file.starts_with('~')) table.reject("file", kNoTilde);
   if (has_size && !options.file.empty())
     table.reject("vocab_size", "absent when `file` names a finished tokenizer");
   NAITE_TRY(table.finish());
@@ -90,10 +95,10 @@ Result<SourceOptions> SourceOptions::from_table(Table& table) {
   options.weight = read_weight(table);
   options.license = table.string("license", "");
   options.origin = table.string("origin", "");
-  const auto control = [](unsigned char c) { return c < 0x20 || c == '/'; };
-  if (options.name.empty() || std::any_of(options.name.begin(), options.name.end(), control))
-    table.reject("name", "a name without slashes and control characters");
+  if (!is_file_name(options.name))
+    table.reject("name", "a name without slashes and control characters, of at most 128 bytes");
   if (options.path.empty()) table.reject("path", "a file, a folder or a glob");
+  if (options.path.starts_with('~')) table.reject("path", kNoTilde);
   NAITE_TRY(table.finish());
   return options;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <sstream>
@@ -15,6 +16,10 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 namespace {
+
+// What only runs have.
+constexpr std::array<const char*, 4> kMarks = {".lock", "data/manifest.json", "checkpoints",
+                                               "ledger"};
 
 // The number after "step" in a directory's name; -1 if there is none.
 int64_t step_of(const std::string& name) {
@@ -39,6 +44,27 @@ fs::path RunDirectory::autosave(int64_t step) const {
 
 fs::path RunDirectory::audit(int64_t step) const {
   return audits() / fmt::format("step{:010}", step);
+}
+
+Status RunDirectory::check_place() const {
+  std::error_code code;
+  const fs::file_status status = fs::status(path_, code);
+  if (!fs::exists(status)) return {};
+  if (!fs::is_directory(status))
+    return fail("{} is no folder: a run needs one of its own; give another --run", path_.string());
+  NAITE_ASSIGN(const std::vector<std::string> names, list_directory(path_));
+  // Begun as a run: the lock comes first, the recipe next. Copies of runs may lack the lock.
+  const bool of_a_run = std::any_of(kMarks.begin(), kMarks.end(), [&](const char* mark) {
+    return fs::exists(path_ / mark, code);
+  });
+  if (fs::exists(recipe(), code) && of_a_run) return {};
+  for (const std::string& name : names)
+    if (name != kMarks[0] && !name.starts_with(".tmp-"))
+      return fail(
+          "{} is not empty and is no run (it has {}): a run needs a folder of its own; give "
+          "another --run",
+          path_.string(), name);
+  return {};
 }
 
 Status RunDirectory::clean() const {

@@ -35,6 +35,8 @@ class RunDirectory {
   std::filesystem::path autosave(int64_t step) const;
   std::filesystem::path audit(int64_t step) const;
 
+  // Fails where a run would mix with what is not of it: a file, or a folder of other things.
+  Status check_place() const;
   // Removes what killed processes left half written.
   Status clean() const;
   // Removes autosaves of other steps than `keep`.

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "base/names.h"
+
 namespace naite::train {
 
 namespace {
@@ -18,6 +20,8 @@ constexpr double kPi = 3.14159265358979323846;
 
 Status read_run(Table table, Recipe& recipe) {
   recipe.name = table.string("name", "run");
+  if (!is_file_name(recipe.name))
+    table.reject("name", "a name, not a path (that is what --run is for), of at most 128 bytes");
   const json* seed = table.raw("seed");
   const bool from_beacon = seed != nullptr && *seed == "beacon";
   if (!from_beacon) recipe.seed = table.integer("seed", 42, 0, INT64_MAX);

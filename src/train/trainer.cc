@@ -77,6 +77,7 @@ class Run {
 
   Status open();
   Status check_recipe();
+  Status check_measurements(const Curriculum& stored) const;
   Status read_branch(const std::vector<RunDirectory::State>& states);
   Status begin_log(const std::vector<RunDirectory::State>& states);
   Result<bool> settle_seed();
@@ -134,6 +135,7 @@ class Run {
 };
 
 Result<Outcome> Run::train() {
+  NAITE_TRY(directory_.check_place());
   NAITE_TRY(make_directories(directory_.path()));
   NAITE_ASSIGN(const FileLock lock,
                FileLock::acquire(directory_.path() / ".lock", directory_.path().string()));
@@ -165,7 +167,7 @@ Status Run::check_recipe() {
   const json resolved = curriculum_.resolved();
   if (!fs::exists(directory_.recipe())) return write_file(directory_.recipe(), to_toml(resolved));
   NAITE_ASSIGN(const Curriculum stored, load_recipe(directory_.recipe(), {}));
-  if (stored.digest() == curriculum_.digest()) return {};
+  if (stored.digest() == curriculum_.digest()) return check_measurements(stored);
   std::vector<std::string> differences = recipe_differences(stored.resolved(), resolved);
   if (differences.size() > 4) {
     const size_t more = differences.size() - 4;
@@ -174,6 +176,21 @@ Status Run::check_recipe() {
   }
   return fail("{} belongs to another recipe ({}); choose another --run directory",
               directory_.path().string(), fmt::join(differences, "; "));
+}
+
+// The rest may change on the way; but what is measured stands in the log, and whoever checks it
+// measures as recipe.toml says.
+Status Run::check_measurements(const Curriculum& stored) const {
+  for (size_t i = 0; i < stored.stages.size(); ++i) {
+    const int64_t before = stored.stages[i].train.validation_tokens;
+    const int64_t now = curriculum_.stages[i].train.validation_tokens;
+    if (before != now)
+      return fail(
+          "{} was begun with train.validation_tokens = {}, not {}: a run measures itself the same "
+          "way from end to end; give {} again, or another --run directory",
+          directory_.path().string(), before, now, before);
+  }
+  return {};
 }
 
 Status Run::open() {
@@ -330,6 +347,7 @@ Status Run::start_or_resume() {
 // From random weights, or from those that another model gave.
 Status Run::start() {
   NAITE_TRY(directory_.rewind_logs(-1));
+  NAITE_TRY(events_->rewind(-1));
   NAITE_TRY(enter_stage(curriculum_.first()));
   engine_->initialise(static_cast<uint64_t>(recipe_->seed), pool_);
   if (request_.start != nullptr) {
@@ -364,6 +382,7 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
   engine_->load(snapshot_);
   saved_step_ = step_;
   NAITE_TRY(directory_.rewind_logs(step_));
+  NAITE_TRY(events_->rewind(step_));
   NAITE_ASSIGN(recent_losses_, directory_.recent_losses(kLossWindow));
   return {};
 }
