@@ -59,15 +59,16 @@ void train(benchmark::State& state, std::string_view isa, DType compute, Arithme
     ends.push_back(static_cast<int32_t>(t + 1));
   }
   const View spans = integers(buffers, ends, 2);
-  const kernels::Workspace workspace =
-      buffers.workspace(k.attention_workspace(compute, s.tokens, s.tokens, a));
-  k.attention(y, lse, {}, query, key, value, spans, a, workspace);
+  const auto forward_call =
+      buffers.ready(kernels::Attention{y, lse, {}, query, key, value, spans, a});
+  const auto backward_call = buffers.ready(
+      kernels::AttentionBackward{dq, dk, dv, dy, y, lse, query, key, value, spans, a});
+  submit(k, forward_call);
   const double forward = visible_pairs(s) * 2 * static_cast<double>(a.head_dim + a.value_dim);
   const double flops = forward * (pass == Pass::kForward ? 1 : pass == Pass::kBackward ? 2 : 3);
   measure_flops(state, ceiling, flops, [&] {
-    if (pass != Pass::kBackward) k.attention(y, lse, {}, query, key, value, spans, a, workspace);
-    if (pass != Pass::kForward)
-      k.attention_backward(dq, dk, dv, dy, y, lse, query, key, value, spans, a, workspace);
+    if (pass != Pass::kBackward) submit(k, forward_call);
+    if (pass != Pass::kForward) submit(k, backward_call);
   });
 }
 
@@ -87,11 +88,12 @@ void decode(benchmark::State& state, int64_t batch, int64_t context, const Atten
     ends.push_back(static_cast<int32_t>((t + 1) * context));
   }
   const View spans = integers(buffers, ends, 2);
-  const kernels::Workspace workspace =
-      buffers.workspace(k.attention_workspace(DType::kBf16, batch, capacity, a));
+  AttentionArguments arguments = a;
+  arguments.cached = true;
+  const auto call =
+      buffers.ready(kernels::Attention{y, lse, {}, query, key, value, spans, arguments});
   const auto bytes = static_cast<double>(key.bytes() + value.bytes());
-  measure_bytes(state, 1, 0, false, bytes,
-                [&] { k.attention(y, lse, {}, query, key, value, spans, a, workspace); });
+  measure_bytes(state, 1, 0, false, bytes, [&] { submit(k, call); });
 }
 
 }  // namespace

@@ -63,16 +63,19 @@ struct Attention {
         dq(b.activation(q.cols)),
         dk(b.activation(key.cols)),
         dy(b.activation(y.cols)),
-        workspace(b.buffers.workspace(
-            b.k.attention_workspace(DType::kBf16, kTokens, kTokens, a))) {}
-  void forward() { b.k.attention(y, lse, {}, q, key, v, b.spans, a, workspace); }
+        call(b.buffers.ready(kernels::Attention{y, lse, {}, q, key, v, b.spans, a})),
+        backward_call(b.buffers.ready(kernels::AttentionBackward{
+            write(dq), write(dk), {}, dy, y, lse, q, key, v, b.spans, a})) {}
+  void forward() { submit(b.k, call); }
   void backward(Gradient dv) {
-    b.k.attention_backward(write(dq), write(dk), dv, dy, y, lse, q, key, v, b.spans, a, workspace);
+    backward_call.dv = dv;
+    submit(b.k, backward_call);
   }
   Bench& b;
   AttentionArguments a;
   View v, q, key, y, lse, dq, dk, dy;
-  kernels::Workspace workspace;
+  kernels::Attention call;
+  kernels::AttentionBackward backward_call;
 };
 
 void plain(benchmark::State& state, int64_t context) {
@@ -82,12 +85,12 @@ void plain(benchmark::State& state, int64_t context) {
   Attention attention(b, arguments_of(kHeads), v);
   const RopeArguments heads{kHeads, kHeadDim, kHeadDim}, keys{kPairs, kHeadDim, kHeadDim};
   measure_flops(state, Arithmetic::kBf16Dot, flops_of(context), [&] {
-    b.k.rope(attention.q, q, b.positions, b.table, heads);
-    b.k.rope(attention.key, key, b.positions, b.table, keys);
+    submit(b.k, kernels::Rope{attention.q, q, b.positions, b.table, heads});
+    submit(b.k, kernels::Rope{attention.key, key, b.positions, b.table, keys});
     attention.forward();
     attention.backward(write(dv));
-    b.k.rope_backward(write(q), attention.dq, b.positions, b.table, heads);
-    b.k.rope_backward(write(key), attention.dk, b.positions, b.table, keys);
+    submit(b.k, kernels::RopeBackward{write(q), attention.dq, b.positions, b.table, heads});
+    submit(b.k, kernels::RopeBackward{write(key), attention.dk, b.positions, b.table, keys});
   });
 }
 
@@ -103,31 +106,31 @@ void differential(benchmark::State& state, int64_t context) {
   const View rstd = b.wide(kSignal), w = b.buffers.random(1, kValueDim, DType::kBf16);
   const View dw = b.buffers.zeros(1, kValueDim, DType::kF32);
   const kernels::NormArguments norm{1e-5, kSignal, 0.4};
-  const auto norm_space = b.buffers.workspace(b.k.rms_norm_workspace(kTokens, o.cols));
-  const auto space = b.buffers.workspace(b.k.subtract_shared_workspace(kTokens));
   const RopeArguments q_signal{kHeads, kHeadDim, kHeadDim, kGroup + 1, 0, kGroup};
   const RopeArguments q_noise{kHeads, kHeadDim, kHeadDim, kGroup + 1, kGroup, 1};
   const RopeArguments k_signal{2 * kPairs, kHeadDim, kHeadDim, 2, 0, 1};
   const RopeArguments k_noise{2 * kPairs, kHeadDim, kHeadDim, 2, 1, 1};
+  const auto norm_backward = b.buffers.ready(kernels::RmsNormBackward{
+      write(ddifference), {}, write(dw), o, {}, difference, rstd, w, norm});
+  const auto subtract_backward = b.buffers.ready(kernels::SubtractSharedBackward{
+      write(signal.dy), write(noise.dy), write(dlambda), ddifference, noise.y, lambda, kValueDim});
   measure_flops(state, Arithmetic::kBf16Dot, flops_of(context), [&] {
-    b.k.rope(signal.q, q, b.positions, b.table, q_signal);
-    b.k.rope(noise.q, q, b.positions, b.table, q_noise);
-    b.k.rope(signal.key, key, b.positions, b.table, k_signal);
-    b.k.rope(noise.key, key, b.positions, b.table, k_noise);
+    submit(b.k, kernels::Rope{signal.q, q, b.positions, b.table, q_signal});
+    submit(b.k, kernels::Rope{noise.q, q, b.positions, b.table, q_noise});
+    submit(b.k, kernels::Rope{signal.key, key, b.positions, b.table, k_signal});
+    submit(b.k, kernels::Rope{noise.key, key, b.positions, b.table, k_noise});
     signal.forward();
     noise.forward();
-    b.k.subtract_shared(difference, signal.y, noise.y, lambda, kValueDim);
-    b.k.rms_norm(o, rstd, {}, difference, {}, w, norm);
-    b.k.rms_norm_backward(write(ddifference), {}, write(dw), o, {}, difference, rstd, w, norm,
-                          norm_space);
-    b.k.subtract_shared_backward(write(signal.dy), write(noise.dy), write(dlambda), ddifference,
-                                 noise.y, lambda, kValueDim, space);
+    submit(b.k, kernels::SubtractShared{difference, signal.y, noise.y, lambda, kValueDim});
+    submit(b.k, kernels::RmsNorm{o, rstd, {}, difference, {}, w, norm});
+    submit(b.k, norm_backward);
+    submit(b.k, subtract_backward);
     noise.backward(write(dv));
     signal.backward({dv, true, true});
-    b.k.rope_backward(write(q), signal.dq, b.positions, b.table, q_signal);
-    b.k.rope_backward(write(q), noise.dq, b.positions, b.table, q_noise);
-    b.k.rope_backward(write(key), signal.dk, b.positions, b.table, k_signal);
-    b.k.rope_backward(write(key), noise.dk, b.positions, b.table, k_noise);
+    submit(b.k, kernels::RopeBackward{write(q), signal.dq, b.positions, b.table, q_signal});
+    submit(b.k, kernels::RopeBackward{write(q), noise.dq, b.positions, b.table, q_noise});
+    submit(b.k, kernels::RopeBackward{write(key), signal.dk, b.positions, b.table, k_signal});
+    submit(b.k, kernels::RopeBackward{write(key), noise.dk, b.positions, b.table, k_noise});
   });
 }
 

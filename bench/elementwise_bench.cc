@@ -38,16 +38,17 @@ void norm(benchmark::State& state, DType compute, bool backward) {
   const View delta = b.random(kTokens, kWidth, compute), y = b.zeros(kTokens, kWidth, compute);
   const View w = b.random(1, kWidth, compute), rstd = b.zeros(kTokens, 1, DType::kF32);
   const View dw = b.zeros(1, kWidth, DType::kF32);
-  const kernels::Workspace workspace = b.workspace(k.rms_norm_workspace(kTokens, kWidth));
-  k.rms_norm(y, rstd, sum, x, delta, w, {});
+  submit(k, kernels::RmsNorm{y, rstd, sum, x, delta, w, {}});
   if (!backward)
-    return measure_bytes(state, 2, 2, false, total({x, delta, sum, y}),
-                         [&] { k.rms_norm(y, rstd, sum, x, delta, w, {}); });
+    return measure_bytes(state, 2, 2, false, total({x, delta, sum, y}), [&] {
+      submit(k, kernels::RmsNorm{y, rstd, sum, x, delta, w, {}});
+    });
   // Reads dy (here y), dsum (x) and the normed input (sum); writes dx and ddelta.
   const View dx = b.zeros(kTokens, kWidth, DType::kF32);
-  measure_bytes(state, 3, 2, false, total({y, x, sum, dx, delta}), [&] {
-    k.rms_norm_backward(write(dx), write(delta), write(dw), y, x, sum, rstd, w, {}, workspace);
-  });
+  measure_bytes(
+      state, 3, 2, false, total({y, x, sum, dx, delta}),
+      [&, op = b.ready(kernels::RmsNormBackward{
+              write(dx), write(delta), write(dw), y, x, sum, rstd, w, {}})] { submit(k, op); });
 }
 
 void rope(benchmark::State& state, DType compute, bool backward) {
@@ -57,8 +58,8 @@ void rope(benchmark::State& state, DType compute, bool backward) {
   const View x = b.random(2 * kTokens, 768, compute), y = b.zeros(2 * kTokens, 768, compute);
   const View table = b.random(2048, 64, DType::kF32), positions = token_positions(b, 2 * kTokens);
   measure_bytes(state, 1, 1, false, total({x, y}), [&] {
-    if (backward) return k.rope_backward(write(y), x, positions, table, arguments);
-    k.rope(y, x, positions, table, arguments);
+    if (backward) return submit(k, kernels::RopeBackward{write(y), x, positions, table, arguments});
+    submit(k, kernels::Rope{y, x, positions, table, arguments});
   });
 }
 
@@ -69,11 +70,13 @@ void gated(benchmark::State& state, DType compute, bool backward) {
   const View gate = b.random(kTokens, kWidth, compute, 4), up = b.random(kTokens, kWidth, compute);
   const View y = b.random(kTokens, kWidth, compute);
   if (!backward)
-    return measure_bytes(state, 2, 1, false, total({gate, up, y}),
-                         [&] { k.gated(y, gate, up, kernels::Activation::kSilu); });
+    return measure_bytes(state, 2, 1, false, total({gate, up, y}), [&] {
+      submit(k, kernels::Gated{y, gate, up, kernels::Activation::kSilu});
+    });
   const View dgate = b.zeros(kTokens, kWidth, compute), dup = b.zeros(kTokens, kWidth, compute);
   measure_bytes(state, 3, 2, false, total({gate, up, y, dgate, dup}), [&] {
-    k.gated_backward(write(dgate), write(dup), y, gate, up, kernels::Activation::kSilu);
+    submit(k, kernels::GatedBackward{write(dgate), write(dup), y, gate, up,
+                                     kernels::Activation::kSilu});
   });
 }
 
@@ -84,17 +87,17 @@ void poly_norm(benchmark::State& state, DType compute, bool backward) {
   const View gate = b.random(kTokens, kWidth, compute, 4), up = b.random(kTokens, kWidth, compute);
   const View y = b.random(kTokens, kWidth, compute), rstd = b.zeros(kTokens, 3, DType::kF32);
   const View w = b.random(1, 3, compute), bias = b.random(1, 1, compute);
-  k.poly_norm_gated(y, rstd, gate, up, w, bias, 1e-6);
+  submit(k, kernels::PolyNormGated{y, rstd, gate, up, w, bias, 1e-6});
   if (!backward)
-    return measure_bytes(state, 2, 1, false, total({gate, up, y}),
-                         [&] { k.poly_norm_gated(y, rstd, gate, up, w, bias, 1e-6); });
+    return measure_bytes(state, 2, 1, false, total({gate, up, y}), [&] {
+      submit(k, kernels::PolyNormGated{y, rstd, gate, up, w, bias, 1e-6});
+    });
   const View dgate = b.zeros(kTokens, kWidth, compute), dup = b.zeros(kTokens, kWidth, compute);
   const View dw = b.zeros(1, 3, DType::kF32), db = b.zeros(1, 1, DType::kF32);
-  const kernels::Workspace workspace = b.workspace(k.poly_norm_gated_workspace(kTokens));
-  measure_bytes(state, 3, 2, false, total({gate, up, y, dgate, dup}), [&] {
-    k.poly_norm_gated_backward(write(dgate), write(dup), write(dw), write(db), y, rstd, gate, up, w,
-                               bias, workspace);
-  });
+  measure_bytes(state, 3, 2, false, total({gate, up, y, dgate, dup}),
+                [&, op = b.ready(kernels::PolyNormGatedBackward{write(dgate), write(dup), write(dw),
+                                                                write(db), y, rstd, gate, up, w,
+                                                                bias})] { submit(k, op); });
 }
 
 // Four signal heads to a noise head, as wide as two heads of 64.
@@ -105,14 +108,14 @@ void subtract_shared(benchmark::State& state, DType compute, bool backward) {
   const View x = b.random(kTokens, kWidth, compute), y = b.zeros(kTokens, kWidth, compute);
   const View shared = b.random(kTokens, kShared, compute), factor = b.random(1, 1, DType::kF32);
   if (!backward)
-    return measure_bytes(state, 1, 1, false, total({x, shared, y}),
-                         [&] { k.subtract_shared(y, x, shared, factor, kHead); });
+    return measure_bytes(state, 1, 1, false, total({x, shared, y}), [&] {
+      submit(k, kernels::SubtractShared{y, x, shared, factor, kHead});
+    });
   const View dshared = b.zeros(kTokens, kShared, compute), dfactor = b.zeros(1, 1, DType::kF32);
-  const kernels::Workspace workspace = b.workspace(k.subtract_shared_workspace(kTokens));
-  measure_bytes(state, 1, 1, false, total({x, shared, y, dshared}), [&] {
-    k.subtract_shared_backward(write(y), write(dshared), write(dfactor), x, shared, factor, kHead,
-                               workspace);
-  });
+  measure_bytes(
+      state, 1, 1, false, total({x, shared, y, dshared}),
+      [&, op = b.ready(kernels::SubtractSharedBackward{write(y), write(dshared), write(dfactor), x,
+                                                       shared, factor, kHead})] { submit(k, op); });
 }
 
 // A few hundred numbers: what the call itself costs.
@@ -126,8 +129,8 @@ void differential_lambda(benchmark::State& state, DType compute, bool backward) 
   const auto gradient = [&] { return write(b.zeros(1, kWidth, DType::kF32)); };
   const kernels::LambdaGradients g{gradient(), gradient(), gradient(), gradient()};
   measure_bytes(state, 1, backward ? 1 : 0, false, 4 * total({v.q1}), [&] {
-    if (backward) return k.differential_lambda_backward(g, lambda, v);
-    k.differential_lambda(lambda, v, 0.2);
+    if (backward) return submit(k, kernels::DifferentialLambdaBackward{g, lambda, v});
+    submit(k, kernels::DifferentialLambda{lambda, v, 0.2});
   });
 }
 
@@ -140,19 +143,20 @@ void embed(benchmark::State& state, DType compute, bool backward) {
   const View y = b.random(kTokens, kWidth, DType::kF32);
   if (!backward) {
     const double bytes = total({y}) * (compute == DType::kBf16 ? 1.5 : 2);
-    return measure_bytes(state, 1, 1, false, bytes, [&] { k.embed(y, ids, table); });
+    return measure_bytes(state, 1, 1, false, bytes, [&] {
+      submit(k, kernels::Embed{y, ids, table});
+    });
   }
-  const kernels::Workspace workspace = b.workspace(k.embed_workspace(kTokens, kVocabulary));
   measure_bytes(state, 1, 1, false, total({y, table}),
-                [&] { k.embed_backward(write(table), y, ids, workspace); });
+                [&, op = b.ready(kernels::EmbedBackward{write(table), y, ids})] { submit(k, op); });
 }
 
 void column_sum(benchmark::State& state, DType compute) {
   kernels::Kernels& k = machine().kernels("");
   Buffers b(k);
   const View dy = b.random(kTokens, 3072, compute), bias = b.zeros(1, 3072, DType::kF32);
-  const kernels::Workspace workspace = b.workspace(k.linear_workspace(compute, kTokens, 768, 3072));
-  measure_bytes(state, 1, 0, false, total({dy}), [&] { k.column_sum(write(bias), dy, workspace); });
+  measure_bytes(state, 1, 0, false, total({dy}),
+                [&, op = b.ready(kernels::ColumnSum{write(bias), dy})] { submit(k, op); });
 }
 
 void update(benchmark::State& state, std::string_view name) {
@@ -161,18 +165,24 @@ void update(benchmark::State& state, std::string_view name) {
   constexpr int64_t kRows = 32768, kCols = 1024;
   auto array = [&] { return b.random(kRows, kCols, DType::kF32); };
   const View x = array();
+  const View norm = b.zeros(1, 1, DType::kF32);
   if (name == "sum_squares")
-    return measure_bytes(state, 1, 0, false, total({x}),
-                         [&] { benchmark::DoNotOptimize(k.sum_squares(x)); });
-  if (name == "zero") return measure_bytes(state, 0, 1, false, total({x}), [&] { k.zero(x); });
+    return measure_bytes(state, 1, 0, false, total({x}), [&] {
+      submit(k, kernels::SumSquares{norm, x});
+    });
+  if (name == "zero")
+    return measure_bytes(state, 0, 1, false, total({x}), [&] { submit(k, kernels::Zero{x}); });
   const View y = array();
   if (name == "add")
-    return measure_bytes(state, 2, 1, true, 1.5 * total({x, y}), [&] { k.add(y, y, x); });
+    return measure_bytes(state, 2, 1, true, 1.5 * total({x, y}), [&] {
+      submit(k, kernels::Add{y, y, x});
+    });
   const View m = b.zeros(kRows, kCols, DType::kF32), v = b.zeros(kRows, kCols, DType::kF32);
   const kernels::AdamWArguments arguments{1,  0.9f, 0.1f,  0.95f, 0.05f,
                                           10, 20,   1e-8f, 1e-3f, 0.9999f};
-  measure_bytes(state, 4, 3, true, 1.75 * total({x, y, m, v}),
-                [&] { k.adamw(x, y, m, v, arguments); });
+  measure_bytes(state, 4, 3, true, 1.75 * total({x, y, m, v}), [&] {
+    submit(k, kernels::AdamW{x, y, m, v, arguments});
+  });
 }
 
 }  // namespace

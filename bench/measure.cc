@@ -91,7 +91,8 @@ kernels::View Buffers::prepared(int64_t rows, int64_t cols, kernels::DType compu
   const kernels::View master = scratch.random(rows, cols, kernels::DType::kF32, 0.05);
   const int64_t bytes = kernels_.prepared_bytes(kernels::Use::kMatrix, compute, rows, cols);
   memory_.push_back({kernels_.allocate(bytes), bytes});
-  kernels_.prepare(memory_.back().first, kernels::Use::kMatrix, compute, master);
+  const kernels::View made{memory_.back().first, compute, rows, cols};
+  submit(kernels_, kernels::Prepare{made, master, kernels::Use::kMatrix});
   return {memory_.back().first, compute, rows, cols};
 }
 

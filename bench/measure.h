@@ -38,12 +38,26 @@ class Buffers {
   kernels::View random(int64_t rows, int64_t cols, kernels::DType dtype, double size = 1);
   // A matrix of random fp32 weights, prepared; the master is not kept.
   kernels::View prepared(int64_t rows, int64_t cols, kernels::DType compute);
-  kernels::Workspace workspace(int64_t bytes);
+  // The call, with the workspace that it asks for.
+  template <class Op>
+  Op ready(Op op) {
+    op.workspace = workspace(kernels_.workspace_bytes(op));
+    return op;
+  }
 
  private:
+  kernels::Workspace workspace(int64_t bytes);
+
   kernels::Kernels& kernels_;
   std::vector<std::pair<void*, int64_t>> memory_;
 };
+
+// Submits a call that cannot fail.
+template <class Op>
+void submit(kernels::Kernels& kernels, const Op& op) {
+  const Status status = kernels.submit(op);
+  NAITE_CHECK(status.ok(), "{}", status.error().message);
+}
 
 // Runs the row's samples. `call` is the operation; `flops` or `bytes` of one call.
 void measure_flops(benchmark::State& state, Arithmetic ceiling, double flops,

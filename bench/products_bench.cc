@@ -44,9 +44,8 @@ void forward_row(benchmark::State& state, Mode mode, Shape shape) {
   const Projection part{buffers.zeros(shape.tokens, shape.out, mode.compute),
                         buffers.prepared(shape.out, shape.in, mode.compute),
                         {}};
-  const auto workspace =
-      buffers.workspace(k.linear_workspace(mode.compute, shape.tokens, shape.in, shape.out));
-  measure_flops(state, mode.ceiling, shape.flops(), [&] { k.linear({&part, 1}, x, workspace); });
+  measure_flops(state, mode.ceiling, shape.flops(),
+                [&, op = buffers.ready(kernels::Linear{{&part, 1}, x})] { submit(k, op); });
 }
 
 // Muon's step of one matrix, counting its products.
@@ -55,12 +54,11 @@ void muon_row(benchmark::State& state, int64_t rows, int64_t cols) {
   Buffers buffers(k);
   const auto matrix = [&] { return buffers.random(rows, cols, DType::kF32); };
   const View p = matrix(), g = matrix(), m = matrix();
-  const auto workspace = buffers.workspace(k.muon_workspace(rows, cols));
   const auto l = static_cast<double>(std::max(rows, cols));
   const auto s = static_cast<double>(std::min(rows, cols));
   const kernels::MuonArguments arguments{1, 0.95f, 1e-3f, 0.9999f};
   measure_flops(state, Arithmetic::kBf16Dot, 5 * 2 * (2 * l * s * s + s * s * s),
-                [&] { k.muon(p, g, m, arguments, workspace); });
+                [&, op = buffers.ready(kernels::Muon{p, g, m, arguments})] { submit(k, op); });
 }
 
 void input_row(benchmark::State& state, Mode mode, Shape shape) {
@@ -70,11 +68,9 @@ void input_row(benchmark::State& state, Mode mode, Shape shape) {
                         buffers.prepared(shape.out, shape.in, mode.compute),
                         {}};
   const Gradient dx{buffers.zeros(shape.tokens, shape.in, mode.compute), true, false};
-  const auto workspace =
-      buffers.workspace(k.linear_workspace(mode.compute, shape.tokens, shape.in, shape.out));
-  measure_flops(state, mode.ceiling, shape.flops(), [&] {
-    k.linear_backward_input(dx, {&part, 1}, workspace);
-  });
+  measure_flops(
+      state, mode.ceiling, shape.flops(),
+      [&, op = buffers.ready(kernels::LinearBackwardInput{dx, {&part, 1}})] { submit(k, op); });
 }
 
 void weight_row(benchmark::State& state, Mode mode, Shape shape) {
@@ -83,10 +79,9 @@ void weight_row(benchmark::State& state, Mode mode, Shape shape) {
   const View x = buffers.random(shape.tokens, shape.in, mode.compute);
   const View dy = buffers.random(shape.tokens, shape.out, mode.compute);
   const Gradient dw{buffers.zeros(shape.out, shape.in, DType::kF32), true, false};
-  const auto workspace =
-      buffers.workspace(k.linear_workspace(mode.compute, shape.tokens, shape.in, shape.out));
-  measure_flops(state, mode.ceiling, shape.flops(),
-                [&] { k.linear_backward_weight(dw, dy, x, workspace); });
+  measure_flops(
+      state, mode.ceiling, shape.flops(),
+      [&, op = buffers.ready(kernels::LinearBackwardWeight{dw, dy, x})] { submit(k, op); });
 }
 
 // Output projection with its loss: forward alone, or all three products.
@@ -98,18 +93,18 @@ void loss_row(benchmark::State& state, Mode mode, Shape shape, bool backward) {
   const View targets = buffers.random(shape.tokens, 1, DType::kI32, static_cast<double>(shape.out));
   const View loss = buffers.zeros(shape.tokens, 1, DType::kF32);
   const View scale = buffers.random(1, 1, DType::kF32, 1e-3);
-  const auto workspace = buffers.workspace(
-      k.linear_cross_entropy_workspace(mode.compute, shape.tokens, shape.in, shape.out, backward));
   if (!backward) {
     measure_flops(state, mode.ceiling, shape.flops(),
-                  [&] { k.linear_cross_entropy(loss, x, w, targets, workspace); });
+                  [&, op = buffers.ready(kernels::LinearCrossEntropy{loss, x, w, targets})] {
+                    submit(k, op);
+                  });
     return;
   }
   const Gradient dx{buffers.zeros(shape.tokens, shape.in, mode.compute), true, false};
   const Gradient dw{buffers.zeros(shape.out, shape.in, DType::kF32), true, false};
-  measure_flops(state, mode.ceiling, 3 * shape.flops(), [&] {
-    k.linear_cross_entropy_backward(loss, dx, dw, x, w, targets, scale, workspace);
-  });
+  measure_flops(state, mode.ceiling, 3 * shape.flops(),
+                [&, op = buffers.ready(kernels::LinearCrossEntropyBackward{
+                        loss, dx, dw, x, w, targets, scale})] { submit(k, op); });
 }
 
 // A model of at least 1 GB of bf16 weights, one layer after the other, `tokens` rows in flight.
@@ -135,8 +130,8 @@ void decode_row(benchmark::State& state, Mode mode, int64_t tokens) {
   }
   const auto call = [&] {
     for (int layer = 0; layer < kLayers; ++layer) {
-      k.linear({&up[layer], 1}, x, {});
-      k.linear({&down[layer], 1}, h, {});
+      submit(k, kernels::Linear{{&up[layer], 1}, x, {}});
+      submit(k, kernels::Linear{{&down[layer], 1}, h, {}});
     }
   };
   // A few rows are bound by memory, many by arithmetic: the ceiling is what takes longer.
@@ -155,11 +150,13 @@ void prepare_row(benchmark::State& state, Mode mode) {
   kernels::Kernels& k = machine().kernels(mode.isa);
   Buffers buffers(k);
   const View master = buffers.random(12288, 3072, DType::kF32);
-  const auto memory = buffers.workspace(
-      k.prepared_bytes(kernels::Use::kMatrix, mode.compute, master.rows, master.cols));
+  const View prepared = buffers.prepared(master.rows, master.cols, mode.compute);
+  const int64_t written =
+      k.prepared_bytes(kernels::Use::kMatrix, mode.compute, master.rows, master.cols);
   const double read = 2 * static_cast<double>(master.bytes());  // once for either layout
-  measure_bytes(state, 2, 1, false, read + static_cast<double>(memory.size()),
-                [&] { k.prepare(memory.data(), kernels::Use::kMatrix, mode.compute, master); });
+  measure_bytes(state, 2, 1, false, read + static_cast<double>(written), [&] {
+    submit(k, kernels::Prepare{prepared, master, kernels::Use::kMatrix});
+  });
 }
 
 }  // namespace

@@ -38,11 +38,11 @@ Status generate(const GenerateArguments& arguments) {
                                  arguments.seed, tokenizer.end_of_document()};
   data::StreamDecoder decoder(tokenizer, true);
   put("{}", arguments.prompt);
-  generator.generate(ids, options, [&](int32_t token) {
+  NAITE_TRY(generator.generate(ids, options, [&](int32_t token) {
     put("{}", decoder.add(token));
     flush_output();
     return true;
-  });
+  }));
   put("{}\n", decoder.finish());
   return {};
 }

@@ -32,7 +32,7 @@ Result<LoadedModel> load_model(const std::filesystem::path& path, kernels::Kerne
     values.resize(static_cast<size_t>(specs[p].size()));
     NAITE_TRY(files.read(specs[p], values));
     const kernels::View master = loaded.parameters->master(p);
-    kernels.upload(master.data, values.data(), master.bytes());
+    NAITE_TRY(kernels.upload(master.data, values.data(), master.bytes()));
   }
   loaded.tokenizer_name = files.tokenizer_name();
   NAITE_ASSIGN(const nlohmann::json tokenizer,

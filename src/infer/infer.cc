@@ -70,7 +70,7 @@ Generator::Generator(const model::Model& model, tape::Parameters& parameters, in
                &states_),
       decode_(model, parameters, 1, capacity + kPrefillTokens, capacity, true, &states_),
       logits_(static_cast<size_t>(model.vocab_size())) {
-  parameters.prepare_all();
+  prepared_ = parameters.prepare_all();
 }
 
 int64_t Generator::bytes() const {
@@ -81,7 +81,7 @@ int64_t Generator::bytes() const {
 
 // Runs tokens through a part of `padded` tokens. Padding goes to rows behind the sequence and sees
 // only itself.
-void Generator::run(Part& part, std::span<const int32_t> tokens, int64_t padded) {
+Status Generator::run(Part& part, std::span<const int32_t> tokens, int64_t padded) {
   ids_.assign(padded, 0);
   positions_.assign(padded, 0);
   spans_.assign(2 * padded, 0);
@@ -95,37 +95,40 @@ void Generator::run(Part& part, std::span<const int32_t> tokens, int64_t padded)
     spans_[2 * t] = real ? 0 : slot;
     spans_[2 * t + 1] = slot + 1;
   }
+  NAITE_TRY(prepared_);
   const int64_t bytes = padded * static_cast<int64_t>(sizeof(int32_t));
-  part.program->write(part.inputs.ids, ids_.data(), bytes);
-  part.program->write(part.inputs.positions, positions_.data(), bytes);
-  part.program->write(part.inputs.spans, spans_.data(), 2 * bytes);
-  part.program->write(part.inputs.slots, slots_.data(), bytes);
-  part.program->forward();
+  NAITE_TRY(part.program->write(part.inputs.ids, ids_.data(), bytes));
+  NAITE_TRY(part.program->write(part.inputs.positions, positions_.data(), bytes));
+  NAITE_TRY(part.program->write(part.inputs.spans, spans_.data(), 2 * bytes));
+  NAITE_TRY(part.program->write(part.inputs.slots, slots_.data(), bytes));
+  NAITE_TRY(part.program->forward());
   length_ += static_cast<int64_t>(tokens.size());
+  return {};
 }
 
-std::span<const float> Generator::append(std::span<const int32_t> tokens) {
+Result<std::span<const float>> Generator::append(std::span<const int32_t> tokens) {
   NAITE_CHECK(!tokens.empty() && length_ + static_cast<int64_t>(tokens.size()) <= capacity_,
               "{} tokens after {} of {}", tokens.size(), length_, capacity_);
   std::span<const int32_t> rest = tokens.first(tokens.size() - 1);
   while (!rest.empty()) {
     const size_t count = std::min<size_t>(rest.size(), kPrefillTokens);
-    run(prefill_, rest.first(count), kPrefillTokens);
+    NAITE_TRY(run(prefill_, rest.first(count), kPrefillTokens));
     rest = rest.subspan(count);
   }
-  run(decode_, tokens.last(1), 1);
-  decode_.program->read(decode_.logits, logits_.data(),
-                        static_cast<int64_t>(logits_.size() * sizeof(float)));
-  return logits_;
+  NAITE_TRY(run(decode_, tokens.last(1), 1));
+  NAITE_TRY(decode_.program->read(decode_.logits, logits_.data(),
+                                  static_cast<int64_t>(logits_.size() * sizeof(float))));
+  return std::span<const float>(logits_);
 }
 
-int64_t Generator::generate(std::span<const int32_t> prompt, const SamplingOptions& options,
-                            const std::function<bool(int32_t)>& emit) {
+Result<int64_t> Generator::generate(std::span<const int32_t> prompt, const SamplingOptions& options,
+                                    const std::function<bool(int32_t)>& emit) {
   reset();
   int64_t emitted = 0;
   std::vector<int32_t> next(prompt.begin(), prompt.end());
   while (emitted < options.max_tokens && length_ + static_cast<int64_t>(next.size()) <= capacity_) {
-    const int32_t token = sample(append(next), options, length_);
+    NAITE_ASSIGN(const std::span<const float> logits, append(next));
+    const int32_t token = sample(logits, options, length_);
     if (token == options.stop_token) break;
     ++emitted;
     if (!emit(token)) break;

@@ -35,12 +35,12 @@ class Generator {
   void reset() { length_ = 0; }
   // Appends tokens (at least one, at most up to the capacity) and returns the logits after the
   // last.
-  std::span<const float> append(std::span<const int32_t> tokens);
+  Result<std::span<const float>> append(std::span<const int32_t> tokens);
 
   // Continues a prompt; `emit` gets every new token and says whether to go on. The stop token ends
   // the sequence and is not emitted. Returns the number of tokens emitted.
-  int64_t generate(std::span<const int32_t> prompt, const SamplingOptions& options,
-                   const std::function<bool(int32_t)>& emit);
+  Result<int64_t> generate(std::span<const int32_t> prompt, const SamplingOptions& options,
+                           const std::function<bool(int32_t)>& emit);
   int64_t bytes() const;
 
  private:
@@ -53,13 +53,14 @@ class Generator {
     tape::Tensor logits;
     std::unique_ptr<tape::Program> program;
   };
-  void run(Part& part, std::span<const int32_t> tokens, int64_t padded);
+  Status run(Part& part, std::span<const int32_t> tokens, int64_t padded);
 
   const int64_t capacity_;
   int64_t length_ = 0;
   tape::States states_;
   Part prefill_, decode_;
   std::vector<int32_t> ids_, positions_, spans_, slots_;
+  Status prepared_;  // the parameters' copies; run() fails where they could not be made
   std::vector<float> logits_;
 };
 

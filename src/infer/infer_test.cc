@@ -36,18 +36,18 @@ std::vector<float> uncached(const model::Model& model, tape::Parameters& paramet
   const tape::Tensor logits = tape::logits(out.hidden, out.head);
   tape.keep(logits);
   tape::Program program(tape, parameters);
-  parameters.prepare_all();
+  NAITE_CHECK(parameters.prepare_all().ok());
   std::vector<int32_t> positions, spans;
   for (int32_t t = 0; t < tokens; ++t) {
     positions.push_back(t);
     spans.insert(spans.end(), {0, t + 1});
   }
-  program.write(in.ids, ids.data(), 4 * tokens);
-  program.write(in.positions, positions.data(), 4 * tokens);
-  program.write(in.spans, spans.data(), 8 * tokens);
-  program.forward();
+  NAITE_CHECK(program.write(in.ids, ids.data(), 4 * tokens).ok());
+  NAITE_CHECK(program.write(in.positions, positions.data(), 4 * tokens).ok());
+  NAITE_CHECK(program.write(in.spans, spans.data(), 8 * tokens).ok());
+  NAITE_CHECK(program.forward().ok());
   std::vector<float> result(tokens * model.vocab_size());
-  program.read(logits, result.data(), static_cast<int64_t>(result.size() * 4));
+  NAITE_CHECK(program.read(logits, result.data(), static_cast<int64_t>(result.size() * 4)).ok());
   return result;
 }
 
@@ -68,7 +68,7 @@ TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
       for (size_t i = 0; i < values.size(); ++i)
         values[i] = static_cast<float>(random_unit(5, Purpose::kInitialTensor, i, p) - 0.5);
       const kernels::View master = parameters.master(p);
-      (*cpu)->upload(master.data, values.data(), master.bytes());
+      NAITE_CHECK((*cpu)->upload(master.data, values.data(), master.bytes()).ok());
     }
     std::vector<int32_t> ids;
     for (int i = 0; i < 150; ++i) ids.push_back((i * 17) % 50);
@@ -78,7 +78,7 @@ TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
     for (const auto& [begin, end] :
          std::vector<std::pair<int, int>>{{0, 1}, {1, 5}, {5, 6}, {6, 149}, {149, 150}}) {
       const std::span<const float> logits =
-          generator.append(std::span(ids).subspan(begin, end - begin));
+          *generator.append(std::span(ids).subspan(begin, end - begin));
       EXPECT_EQ(std::memcmp(logits.data(), &expected[(end - 1) * 50], 50 * sizeof(float)), 0)
           << "after token " << end << ", " << kernels::dtype_name(compute);
     }

@@ -15,6 +15,7 @@
 #include <sstream>
 #include <vector>
 
+#include "kernels/check.h"
 #include "kernels/observed.h"
 
 namespace naite::kernels {
@@ -54,13 +55,13 @@ class Bench {
     const int64_t bytes = k.prepared_bytes(use, compute, rows, cols);
     if (bytes == 0) return {master, master};
     const View prepared{take(bytes), compute, rows, cols};
-    k.prepare(prepared.data, use, compute, master);
+    run(Prepare{prepared, master, use});
     return {master, prepared};
   }
   View integers(const std::vector<int32_t>& values, int64_t cols = 1) {
     const auto count = static_cast<int64_t>(values.size());
     const View view{take(count * 4), DType::kI32, count / cols, cols};
-    k.upload(view.data, values.data(), count * 4);
+    EXPECT_TRUE(k.upload(view.data, values.data(), count * 4).ok());
     return view;
   }
   View scalar(double value) {
@@ -91,8 +92,16 @@ class Bench {
     gradients_.push_back({of, view, before});
     return {view, true, accumulate_};
   }
-  Workspace workspace(int64_t bytes) {
-    return {static_cast<std::byte*>(take(bytes)), static_cast<size_t>(bytes)};
+  // Submits the call, with the workspace that it asks for.
+  template <class Op>
+  void run(Op op) {
+    if constexpr (requires { op.workspace; }) {
+      const int64_t bytes = k.workspace_bytes(op);
+      op.workspace = {static_cast<std::byte*>(take(bytes)), static_cast<size_t>(bytes)};
+    }
+    const Status checked = check_call(Call::of(op)), status = k.submit(op);
+    EXPECT_TRUE(checked.ok()) << checked.error().message;
+    EXPECT_TRUE(status.ok()) << status.error().message;
   }
 
   // --- after the run -----------------------------------------------------------------------------
@@ -110,13 +119,13 @@ class Bench {
     std::vector<std::string> out;
     for (const View& view : results_) {
       out.emplace_back(view.bytes(), '\0');
-      k.download(out.back().data(), view.data, view.bytes());
+      EXPECT_TRUE(k.download(out.back().data(), view.data, view.bytes()).ok());
     }
     return out;
   }
   std::vector<double> read(const View& view) const {
     std::string bytes(view.bytes(), '\0');
-    k.download(bytes.data(), view.data, view.bytes());
+    EXPECT_TRUE(k.download(bytes.data(), view.data, view.bytes()).ok());
     std::vector<double> out(view.size());
     for (int64_t i = 0; i < view.size(); ++i) {
       if (view.dtype == DType::kF64) std::memcpy(&out[i], &bytes[i * 8], 8);
@@ -182,7 +191,7 @@ class Bench {
       if (view.dtype == DType::kF32) std::memcpy(&bytes[i * 4], &single, 4);
       if (view.dtype == DType::kBf16) std::memcpy(&bytes[i * 2], &half, 2);
     }
-    k.upload(view.data, bytes.data(), view.bytes());
+    EXPECT_TRUE(k.upload(view.data, bytes.data(), view.bytes()).ok());
   }
 
   const bool accumulate_;
@@ -200,6 +209,7 @@ class Bench {
 struct Row {
   std::string name;
   std::function<void(Bench&)> run;
+  bool has_gradients = true;
 };
 
 // --- the rows ------------------------------------------------------------------------------------
@@ -209,7 +219,6 @@ void linear_row(Bench& b, int64_t tokens, int64_t in, const std::vector<int64_t>
   const View x = b.activation(tokens, in);
   int64_t total_out = 0;
   for (int64_t out : outs) total_out += out;
-  const Workspace workspace = b.workspace(b.k.linear_workspace(b.compute, tokens, in, total_out));
   std::vector<Projection> parts, gradients;
   std::vector<Bench::Parameter> weights, biases;
   for (int64_t out : outs) {
@@ -218,13 +227,13 @@ void linear_row(Bench& b, int64_t tokens, int64_t in, const std::vector<int64_t>
     const View y = wide_output ? b.wide_output(tokens, out) : b.output(tokens, out);
     parts.push_back({y, weights.back().prepared, biases.back().prepared});
   }
-  b.k.linear(parts, x, workspace);
+  b.run(Linear{parts, x});
   if (wide_output && b.compute == DType::kBf16) return;  // an fp32 output has no bf16 backward
   for (const Projection& part : parts) gradients.push_back({b.seed(part.y), part.w, {}});
-  b.k.linear_backward_input(b.gradient(x), gradients, workspace);
+  b.run(LinearBackwardInput{b.gradient(x), gradients});
   for (size_t i = 0; i < parts.size(); ++i) {
-    b.k.linear_backward_weight(b.gradient(weights[i].master), gradients[i].y, x, workspace);
-    if (with_bias) b.k.column_sum(b.gradient(biases[i].master), gradients[i].y, workspace);
+    b.run(LinearBackwardWeight{b.gradient(weights[i].master), gradients[i].y, x});
+    if (with_bias) b.run(ColumnSum{b.gradient(biases[i].master), gradients[i].y});
   }
 }
 
@@ -233,9 +242,8 @@ void embed_row(Bench& b, int64_t vocabulary, int64_t width, std::vector<int32_t>
   const View id_view = b.integers(ids);
   const Bench::Parameter table = b.parameter(Use::kTable, vocabulary, width);
   const View y = b.wide_output(tokens, width);
-  b.k.embed(y, id_view, table.prepared);
-  b.k.embed_backward(b.gradient(table.master), b.seed(y), id_view,
-                     b.workspace(b.k.embed_workspace(tokens, vocabulary)));
+  b.run(Embed{y, id_view, table.prepared});
+  b.run(EmbedBackward{b.gradient(table.master), b.seed(y), id_view});
 }
 
 void norm_row(Bench& b, int64_t tokens, int64_t cols, int64_t heads, bool with_delta,
@@ -246,12 +254,11 @@ void norm_row(Bench& b, int64_t tokens, int64_t cols, int64_t heads, bool with_d
   const Bench::Parameter w = b.parameter(Use::kVector, 1, cols / heads);
   const View y = b.output(tokens, cols), rstd = b.wide_output(tokens, heads);
   const View sum = with_delta ? b.wide_output(tokens, cols) : View{};
-  b.k.rms_norm(y, rstd, sum, x, delta, w.prepared, arguments);
+  b.run(RmsNorm{y, rstd, sum, x, delta, w.prepared, arguments});
   const View dy = b.seed(y), dsum = with_delta ? b.seed(sum) : View{};
-  const Workspace workspace = b.workspace(b.k.rms_norm_workspace(tokens, cols));
-  b.k.rms_norm_backward(b.gradient(x), with_delta ? b.gradient(delta) : Gradient{},
+  b.run(RmsNormBackward{b.gradient(x), with_delta ? b.gradient(delta) : Gradient{},
                         b.gradient(w.master), dy, dsum, with_delta ? sum : x, rstd, w.prepared,
-                        arguments, workspace);
+                        arguments});
 }
 
 std::vector<int32_t> mixed_positions(int64_t tokens) {
@@ -265,8 +272,8 @@ void rope_row(Bench& b, int64_t tokens, RopeArguments arguments) {
   const View table = b.wide_input(tokens + 3, arguments.rotary_dim);
   const View position_view = b.integers(mixed_positions(tokens));
   const View y = b.output(x.rows, x.cols);
-  b.k.rope(y, x, position_view, table, arguments);
-  b.k.rope_backward(b.gradient(x), b.seed(y), position_view, table, arguments);
+  b.run(Rope{y, x, position_view, table, arguments});
+  b.run(RopeBackward{b.gradient(x), b.seed(y), position_view, table, arguments});
 }
 
 // Heads sorted into two outputs, whose gradients together make that of x.
@@ -277,8 +284,8 @@ void rope_parted_row(Bench& b, int64_t tokens, RopeArguments first, RopeArgument
   const Gradient dx = b.gradient(x);
   for (const RopeArguments& part : {first, second}) {
     const View y = b.output(tokens, part.num_picked() * part.head_dim);
-    b.k.rope(y, x, positions, table, part);
-    b.k.rope_backward(dx, b.seed(y), positions, table, part);
+    b.run(Rope{y, x, positions, table, part});
+    b.run(RopeBackward{dx, b.seed(y), positions, table, part});
   }
 }
 
@@ -308,12 +315,11 @@ void attention_row(Bench& b, const std::vector<int64_t>& documents, AttentionArg
   const View v = b.activation(tokens, a.num_kv_heads * a.value_dim);
   const View y = b.output(tokens, a.num_heads * a.value_dim);
   const View lse = b.wide_output(tokens, a.num_heads);
-  const Workspace workspace = b.workspace(b.k.attention_workspace(b.compute, tokens, tokens, a));
   const View peaks = b.wide_output(tokens, a.num_heads);
-  b.k.attention(y, lse, peaks, q, k, v, span_view, a, workspace);
-  b.k.column_max(b.wide_output(1, a.num_heads), peaks);
-  b.k.attention_backward(b.gradient(q), b.gradient(k), b.gradient(v), b.seed(y), y, lse, q, k, v,
-                         span_view, a, workspace);
+  b.run(Attention{y, lse, peaks, q, k, v, span_view, a});
+  b.run(ColumnMax{b.wide_output(1, a.num_heads), peaks});
+  b.run(AttentionBackward{b.gradient(q), b.gradient(k), b.gradient(v), b.seed(y), y, lse, q, k, v,
+                          span_view, a});
 }
 
 // A few queries against a cache that holds several sequences.
@@ -326,18 +332,18 @@ void cached_attention_row(Bench& b, int64_t capacity, const std::vector<int32_t>
   const View v = b.activation(capacity, a.num_kv_heads * a.value_dim);
   std::vector<int32_t> slots;
   for (int64_t t = 0; t < tokens; ++t) slots.push_back(spans[2 * t + 1] - 1);
-  b.k.store_rows(k, fresh, b.integers(slots));
+  b.run(StoreRows{k, fresh, b.integers(slots)});
   const View y = b.output(tokens, a.num_heads * a.value_dim);
   const View lse = b.wide_output(tokens, a.num_heads);
-  b.k.attention(y, lse, {}, q, k, v, b.integers(spans, 2), a,
-                b.workspace(b.k.attention_workspace(b.compute, tokens, capacity, a)));
+  a.cached = true;
+  b.run(Attention{y, lse, {}, q, k, v, b.integers(spans, 2), a});
 }
 
 void gated_row(Bench& b, int64_t tokens, int64_t width) {
   const View gate = b.activation(tokens, width, 6), up = b.activation(tokens, width);
   const View y = b.output(tokens, width);
-  b.k.gated(y, gate, up, Activation::kSilu);
-  b.k.gated_backward(b.gradient(gate), b.gradient(up), b.seed(y), gate, up, Activation::kSilu);
+  b.run(Gated{y, gate, up, Activation::kSilu});
+  b.run(GatedBackward{b.gradient(gate), b.gradient(up), b.seed(y), gate, up, Activation::kSilu});
 }
 
 void poly_norm_row(Bench& b, int64_t tokens, int64_t width) {
@@ -345,10 +351,10 @@ void poly_norm_row(Bench& b, int64_t tokens, int64_t width) {
   const Bench::Parameter w = b.parameter(Use::kVector, 1, 3);
   const Bench::Parameter bias = b.parameter(Use::kVector, 1, 1);
   const View y = b.output(tokens, width), rstd = b.wide_output(tokens, 3);
-  b.k.poly_norm_gated(y, rstd, gate, up, w.prepared, bias.prepared, 1e-6);
-  b.k.poly_norm_gated_backward(b.gradient(gate), b.gradient(up), b.gradient(w.master),
-                               b.gradient(bias.master), b.seed(y), rstd, gate, up, w.prepared,
-                               bias.prepared, b.workspace(b.k.poly_norm_gated_workspace(tokens)));
+  b.run(PolyNormGated{y, rstd, gate, up, w.prepared, bias.prepared, 1e-6});
+  b.run(PolyNormGatedBackward{b.gradient(gate), b.gradient(up), b.gradient(w.master),
+                              b.gradient(bias.master), b.seed(y), rstd, gate, up, w.prepared,
+                              bias.prepared});
 }
 
 void differential_lambda_row(Bench& b, int64_t width) {
@@ -356,11 +362,11 @@ void differential_lambda_row(Bench& b, int64_t width) {
   for (int i = 0; i < 4; ++i) p.push_back(b.parameter(Use::kVector, 1, width, 0.5));
   const LambdaVectors vectors{p[0].prepared, p[1].prepared, p[2].prepared, p[3].prepared};
   const View lambda = b.wide_output(1, 1);
-  b.k.differential_lambda(lambda, vectors, 0.355509);
+  b.run(DifferentialLambda{lambda, vectors, 0.355509});
   const View dlambda = b.seed(lambda);
   const Gradient q1 = b.gradient(p[0].master), k1 = b.gradient(p[1].master);
   const Gradient q2 = b.gradient(p[2].master), k2 = b.gradient(p[3].master);
-  b.k.differential_lambda_backward({q1, k1, q2, k2}, dlambda, vectors);
+  b.run(DifferentialLambdaBackward{{q1, k1, q2, k2}, dlambda, vectors});
 }
 
 void subtract_shared_row(Bench& b, int64_t tokens, int64_t shared_heads, int64_t group,
@@ -369,10 +375,9 @@ void subtract_shared_row(Bench& b, int64_t tokens, int64_t shared_heads, int64_t
   const View shared = b.activation(tokens, shared_heads * head_dim);
   const View factor = b.wide_input(1, 1);
   const View y = b.output(tokens, x.cols);
-  b.k.subtract_shared(y, x, shared, factor, head_dim);
-  b.k.subtract_shared_backward(b.gradient(x), b.gradient(shared), b.gradient(factor), b.seed(y),
-                               shared, factor, head_dim,
-                               b.workspace(b.k.subtract_shared_workspace(tokens)));
+  b.run(SubtractShared{y, x, shared, factor, head_dim});
+  b.run(SubtractSharedBackward{b.gradient(x), b.gradient(shared), b.gradient(factor), b.seed(y),
+                               shared, factor, head_dim});
 }
 
 void loss_row(Bench& b, int64_t tokens, int64_t width, int64_t vocabulary) {
@@ -383,12 +388,9 @@ void loss_row(Bench& b, int64_t tokens, int64_t width, int64_t vocabulary) {
     targets[t] = t % 5 == 3 ? -1 : static_cast<int32_t>((t * 31) % vocabulary);
   const View target_view = b.integers(targets);
   const View evaluated = b.wide_output(tokens, 1), loss = b.wide_output(tokens, 1);
-  b.k.linear_cross_entropy(
-      evaluated, x, w.prepared, target_view,
-      b.workspace(b.k.linear_cross_entropy_workspace(b.compute, tokens, width, vocabulary, false)));
-  b.k.linear_cross_entropy_backward(
-      loss, b.gradient(x), b.gradient(w.master), x, w.prepared, target_view, b.scalar(0.25),
-      b.workspace(b.k.linear_cross_entropy_workspace(b.compute, tokens, width, vocabulary, true)));
+  b.run(LinearCrossEntropy{evaluated, x, w.prepared, target_view});
+  b.run(LinearCrossEntropyBackward{loss, b.gradient(x), b.gradient(w.master), x, w.prepared,
+                                   target_view, b.scalar(0.25)});
   b.scaled_loss(loss, 0.25);
 }
 
@@ -396,31 +398,35 @@ void update_row(Bench& b, int64_t rows, int64_t cols) {
   const View parameter = b.wide_output(rows, cols), m = b.wide_output(rows, cols);
   const View v = b.wide_output(rows, cols), total = b.wide_output(rows, cols);
   const View gradient = b.wide_input(rows, cols), other = b.wide_input(rows, cols);
-  b.k.add(total, gradient, other);
-  b.k.zero(m);
-  b.k.add(parameter, gradient, m);
-  b.k.add(v, m, m);
+  b.run(Add{total, gradient, other});
+  b.run(Zero{m});
+  b.run(Add{parameter, gradient, m});
+  b.run(Add{v, m, m});
   AdamWArguments a{0.7f, 0.9f, 0.1f, 0.95f, 0.05f, 10.0f, 20.0f, 1e-8f, 1e-3f, 0.9999f};
-  b.k.adamw(parameter, total, m, v, a);
+  b.run(AdamW{parameter, total, m, v, a});
   a.inverse_correction1 = 5.2f;
-  b.k.adamw(parameter, gradient, m, v, a);
-  b.k.add(m, m, v);  // in place
-  b.k.scale(v, v, 0.3f);
-  const View norm = b.wide_output(1, 1);
-  const double squares = b.k.sum_squares(parameter);
-  const float squares32 = static_cast<float>(squares);
-  if (norm.dtype == DType::kF32) b.k.upload(norm.data, &squares32, 4);
+  b.run(AdamW{parameter, gradient, m, v, a});
+  b.run(Add{m, m, v});  // in place
+  b.run(Scale{v, v, 0.3f});
+  b.run(Maximum{total, total, other});
+  b.run(Copy{b.wide_output(rows, cols), v});
+  b.run(SumSquares{b.wide_output(1, 1), parameter});
+}
+
+// One number to join, and every shape of tree up to a few levels.
+void tree_sum_row(Bench& b) {
+  for (const int64_t count : {1, 2, 3, 5, 6, 7, 8, 13, 100})
+    b.run(TreeSum{b.wide_output(1, 1), b.wide_input(1, count)});
 }
 
 void muon_row(Bench& b, int64_t rows, int64_t cols) {
   const View parameter = b.wide_output(rows, cols), m = b.wide_output(rows, cols);
   const View gradient = b.wide_input(rows, cols), other = b.wide_input(rows, cols);
-  b.k.zero(m);
-  b.k.add(parameter, gradient, other);
-  const Workspace workspace = b.workspace(b.k.muon_workspace(rows, cols));
+  b.run(Zero{m});
+  b.run(Add{parameter, gradient, other});
   const MuonArguments a{0.7f, 0.95f, 0.02f, 0.999f};
-  b.k.muon(parameter, gradient, m, a, workspace);
-  b.k.muon(parameter, other, m, a, workspace);
+  b.run(Muon{parameter, gradient, m, a});
+  b.run(Muon{parameter, other, m, a});
 }
 
 const std::vector<Row>& table() {
@@ -467,7 +473,8 @@ const std::vector<Row>& table() {
       {"attention cached",
        [](Bench& b) {
          cached_attention_row(b, 40, {0, 9, 10, 11, 21, 40, 20, 33}, heads(4, 2, 8, 8, 0));
-       }},
+       },
+       false},
       {"gated", [](Bench& b) { gated_row(b, 7, 33); }},
       {"poly norm", [](Bench& b) { poly_norm_row(b, 7, 33); }},
       {"poly norm of many tokens", [](Bench& b) { poly_norm_row(b, 131, 5); }},
@@ -475,9 +482,10 @@ const std::vector<Row>& table() {
       {"subtract shared", [](Bench& b) { subtract_shared_row(b, 7, 2, 3, 12); }},
       {"subtract one to one", [](Bench& b) { subtract_shared_row(b, 130, 3, 1, 5); }},
       {"loss", [](Bench& b) { loss_row(b, 11, 12, 19); }},
-      {"update", [](Bench& b) { update_row(b, 5, 37); }},
-      {"muon wide", [](Bench& b) { muon_row(b, 7, 19); }},
-      {"muon tall", [](Bench& b) { muon_row(b, 33, 12); }},
+      {"update", [](Bench& b) { update_row(b, 5, 37); }, false},
+      {"tree sum", tree_sum_row, false},
+      {"muon wide", [](Bench& b) { muon_row(b, 7, 19); }, false},
+      {"muon tall", [](Bench& b) { muon_row(b, 33, 12); }, false},
   };
   return rows;
 }
@@ -505,27 +513,36 @@ const std::vector<Row>& large_table() {
       {"attention cached long",
        [](Bench& b) {
          cached_attention_row(b, 600, {0, 300, 300, 599, 1, 77}, heads(4, 2, 64, 64, 128));
-       }},
+       },
+       false},
       {"loss large", [](Bench& b) { loss_row(b, 300, 40, 300); }},
       {"gated large", [](Bench& b) { gated_row(b, 65, 1030); }},
       {"poly norm large", [](Bench& b) { poly_norm_row(b, 67, 9000); }},
       {"subtract shared large", [](Bench& b) { subtract_shared_row(b, 140, 3, 4, 160); }},
-      {"muon large", [](Bench& b) { muon_row(b, 100, 230); }},
-      {"update large", [](Bench& b) { update_row(b, 130, 141); }},
+      {"muon large", [](Bench& b) { muon_row(b, 100, 230); }, false},
+      {"update large", [](Bench& b) { update_row(b, 130, 141); }, false},
   };
   return rows;
 }
 
 // --- what follows from every row -----------------------------------------------------------------
 
-class EveryRow : public testing::TestWithParam<Row> {};
+std::vector<Row> rows_with_gradients() {
+  std::vector<Row> rows = table();
+  std::erase_if(rows, [](const Row& row) { return !row.has_gradients; });
+  return rows;
+}
 
-TEST_P(EveryRow, GradientIsTheDerivative) {
+class EveryRow : public testing::TestWithParam<Row> {};
+class EveryRowWithGradients : public testing::TestWithParam<Row> {};
+
+TEST_P(EveryRowWithGradients, GradientIsTheDerivative) {
   set_float_mode();
   const std::unique_ptr<Kernels> kernels = make_reference(DType::kF64);
   for (const bool accumulate : {false, true}) {
     Bench bench(*kernels, DType::kF64, accumulate);
     GetParam().run(bench);
+    ASSERT_FALSE(bench.gradients().empty());
     for (const Bench::Differentiated& d : bench.gradients()) {
       const std::vector<double> gradient = bench.read(d.gradient);
       const int index = bench.input_index(d.of);
@@ -557,6 +574,9 @@ Bits run_bits(const Row& row, Kernels& kernels, DType compute, bool accumulate) 
 TEST_P(EveryRow, BitsAreThoseOfTheReference) {
   set_float_mode();
   const std::unique_ptr<Kernels> reference = make_reference(DType::kF32);
+  Bench bench(*reference, DType::kF32, false);
+  GetParam().run(bench);
+  EXPECT_EQ(bench.gradients().empty(), !GetParam().has_gradients);
   std::istringstream names{std::string(cpu_isa_names())};
   for (std::string isa; names >> isa;) {
     for (const int threads : {1, 2, 3}) {
@@ -586,6 +606,8 @@ std::string row_name(const testing::TestParamInfo<Row>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, EveryRow, testing::ValuesIn(table()), row_name);
+INSTANTIATE_TEST_SUITE_P(Table, EveryRowWithGradients, testing::ValuesIn(rows_with_gradients()),
+                         row_name);
 
 class EveryLargeRow : public testing::TestWithParam<Row> {};
 // The large rows share the comparison of bits; their gradients are the small rows' gradients.
@@ -615,8 +637,85 @@ TEST(Coverage, EveryOperationHasARow) {
   ObservedKernels observed(*reference,
                            [&](const OperationCall& call) { called.insert(call.name); });
   for (const Row& row : table()) run_bits(row, observed, DType::kBf16, false);
-  for (const std::string_view operation : ObservedKernels::operation_names())
+  for (const std::string_view operation : Operations::kNames)
     EXPECT_TRUE(called.contains(operation)) << operation << " has no row in the table";
+}
+
+// --- what a broken call is told ------------------------------------------------------------------
+
+std::string complaint(const Call& call) {
+  const Status status = check_call(call);
+  return status.ok() ? "" : status.error().message;
+}
+
+TEST(Checks, NameTheOperandThatBreaksItsPromise) {
+  float numbers[12] = {};
+  int32_t ids[3] = {0, 1, 1};
+  const View a{numbers, DType::kF32, 1, 4}, b{numbers + 4, DType::kF32, 1, 4};
+  const View y{numbers + 8, DType::kF32, 1, 4};
+  EXPECT_EQ(complaint(Call::of(Add{y, a, b})), "");
+  EXPECT_EQ(complaint(Call::of(Add{a, a, b})), "");  // in place
+  EXPECT_EQ(complaint(Call::of(Add{y, a, {}})), "add: b is missing");
+  View wrong = y;
+  wrong.cols = 3;
+  EXPECT_EQ(complaint(Call::of(Add{wrong, a, b})), "add: y is [1, 3] and must be [1, 4]");
+  wrong = y;
+  wrong.dtype = DType::kBf16;
+  EXPECT_EQ(complaint(Call::of(Add{wrong, a, b})),
+            "add: y is bf16 in a call that computes in fp32");
+  wrong = a;
+  wrong.data = numbers + 1;
+  EXPECT_EQ(complaint(Call::of(Add{wrong, a, b})), "add: y is written and lies in the memory of a");
+  EXPECT_EQ(complaint(Call::of(ColumnMax{a, a})),
+            "column_max: y is written and lies in the memory of x");
+  const View index{ids, DType::kI32, 3, 1}, table{numbers, DType::kF32, 2, 1};
+  const View picked{numbers + 4, DType::kF32, 3, 1};
+  EXPECT_EQ(complaint(Call::of(Embed{picked, index, table})), "");
+  ids[2] = 2;
+  EXPECT_EQ(complaint(Call::of(Embed{picked, index, table})),
+            "embed: ids holds 2 in row 2, outside [0, 2)");
+}
+
+TEST(Checks, SpansAreInsideAndNotEmpty) {
+  float numbers[8] = {};
+  int32_t spans[4] = {0, 1, 0, 2};
+  const auto view = [&](int i) { return View{numbers + i, DType::kF32, 2, 1}; };
+  const Attention call{view(0),
+                       view(2),
+                       {},
+                       view(4),
+                       view(6),
+                       view(6),
+                       {spans, DType::kI32, 2, 2},
+                       {1, 1, 1, 1, 1.0, 0},
+                       {}};
+  EXPECT_EQ(complaint(Call::of(call)), "");
+  spans[2] = 2;
+  EXPECT_EQ(complaint(Call::of(call)), "attention: row 1 of spans is the empty span [2, 2)");
+  spans[3] = 3;
+  EXPECT_EQ(complaint(Call::of(call)), "attention: spans holds 3 in row 1, outside [0, 3)");
+}
+
+TEST(Checks, AWorkspaceThatIsTooSmallIsRefused) {
+  set_float_mode();
+  ThreadPool pool(1);
+  Result<std::unique_ptr<Kernels>> cpu = make_cpu(pool, "portable");
+  ASSERT_TRUE(cpu.ok()) << cpu.error().message;
+  float numbers[4] = {};
+  const View dy{numbers, DType::kF32, 1, 2}, db{numbers + 2, DType::kF32, 1, 2};
+  const Status status = (*cpu)->submit(ColumnSum{{db, true, false}, dy, {}});
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().message, "column_sum: a workspace of 0 bytes, not 8");
+}
+
+// Views without memory: the work of a call follows from its shapes.
+TEST(Observed, CountsThePairsThatTheShapesAllow) {
+  ASSERT_EQ(attention_flops({nullptr, DType::kF32, 4, 8}, {nullptr, DType::kF32, 4, 8},
+                            {1, 1, 8, 8, 1.0, 0}),
+            2.0 * (1 + 2 + 3 + 4) * 16);
+  ASSERT_EQ(attention_flops({nullptr, DType::kF32, 4, 8}, {nullptr, DType::kF32, 4, 8},
+                            {1, 1, 8, 8, 1.0, 2}),
+            2.0 * (1 + 2 + 2 + 2) * 16);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ using tape::Tensor;
 struct Inputs {
   Tensor ids;             // [T, 1]
   Tensor positions;       // [T, 1], below num_positions
-  Tensor spans;           // [T, 2], see kernels.h, attention
+  Tensor spans;           // [T, 2], see operations.h, attention
   int64_t num_positions;  // rows of position tables
   // With a key/value cache: where each token's keys and values go, and the rows of every state.
   Tensor slots = {};

@@ -32,8 +32,7 @@ json small_motif(const std::string& form) {
   json config = small_llama(form == "motif_silu");
   config.update({{"model_type", "motif"}, {"num_key_value_heads", 4}});
   if (form == "motif_3to1")
-    config.update(
-        {{"num_attention_heads", 8}, {"num_noise_heads", 2}, {"num_key_value_heads", 2}});
+    config.update({{"num_attention_heads", 8}, {"num_noise_heads", 2}, {"num_key_value_heads", 2}});
   if (form == "motif_4to1") config.update({{"num_attention_heads", 10}, {"num_noise_heads", 2}});
   if (form == "motif_silu")
     config.update(
@@ -107,14 +106,14 @@ struct Trainer {
       positions.push_back(t - begin);
       spans.insert(spans.end(), {begin, t + 1});
     }
-    program->write(in.ids, ids.data(), 4 * kTokens);
-    program->write(in.positions, positions.data(), 4 * kTokens);
-    program->write(in.spans, spans.data(), 8 * kTokens);
-    program->write(targets, next.data(), 4 * kTokens);
+    NAITE_CHECK(program->write(in.ids, ids.data(), 4 * kTokens).ok());
+    NAITE_CHECK(program->write(in.positions, positions.data(), 4 * kTokens).ok());
+    NAITE_CHECK(program->write(in.spans, spans.data(), 8 * kTokens).ok());
+    NAITE_CHECK(program->write(targets, next.data(), 4 * kTokens).ok());
     const double one = 1;
     const float one32 = 1;
-    if (compute == DType::kF64) program->write(scale, &one, 8);
-    if (compute != DType::kF64) program->write(scale, &one32, 4);
+    const void* scale_value = compute == DType::kF64 ? static_cast<const void*>(&one) : &one32;
+    NAITE_CHECK(program->write(scale, scale_value, compute == DType::kF64 ? 8 : 4).ok());
     for (int p = 0; p < parameters->size(); ++p)
       for (int64_t i = 0; i < parameters->specs()[p].size(); ++i) set(p, i, value(p, i));
   }
@@ -126,20 +125,22 @@ struct Trainer {
   void set(int p, int64_t i, double value) {
     const View view = parameters->master(p);
     const auto single = static_cast<float>(value);
-    if (view.dtype == DType::kF64) kernels.upload(view.as<double>() + i, &value, 8);
-    if (view.dtype == DType::kF32) kernels.upload(view.as<float>() + i, &single, 4);
+    if (view.dtype == DType::kF64)
+      NAITE_CHECK(kernels.upload(view.as<double>() + i, &value, 8).ok());
+    if (view.dtype == DType::kF32)
+      NAITE_CHECK(kernels.upload(view.as<float>() + i, &single, 4).ok());
   }
   double run(bool accumulate = false) {
-    parameters->prepare_all();
-    program->forward();
-    program->backward(slab, accumulate);
+    NAITE_CHECK(parameters->prepare_all().ok());
+    NAITE_CHECK(program->forward().ok());
+    NAITE_CHECK(program->backward(slab, accumulate).ok());
     double total = 0;
     std::vector<double> wide(kTokens);
     std::vector<float> single(kTokens);
     if (tape.compute() == DType::kF64) {
-      program->read(loss, wide.data(), 8 * kTokens);
+      NAITE_CHECK(program->read(loss, wide.data(), 8 * kTokens).ok());
     } else {
-      program->read(loss, single.data(), 4 * kTokens);
+      NAITE_CHECK(program->read(loss, single.data(), 4 * kTokens).ok());
       wide.assign(single.begin(), single.end());
     }
     for (double value : wide) total += value;
@@ -147,12 +148,13 @@ struct Trainer {
   }
   std::string gradient_bits() const {
     std::string bytes(slab.bytes(), '\0');
-    kernels.download(bytes.data(), slab.data(), slab.bytes());
+    NAITE_CHECK(kernels.download(bytes.data(), slab.data(), slab.bytes()).ok());
     return bytes;
   }
   double gradient(int p, int64_t i) const {
     double value = 0;
-    kernels.download(&value, parameters->layout().view(slab, p).as<double>() + i, 8);
+    NAITE_CHECK(
+        kernels.download(&value, parameters->layout().view(slab, p).as<double>() + i, 8).ok());
     return value;
   }
 
@@ -168,8 +170,8 @@ struct Trainer {
 class Family : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Models, Family,
                          testing::Values("llama", "llama_tied", "llama_biased", "mistral", "qwen2",
-                                         "qwen3", "motif", "motif_3to1", "motif_4to1",
-                                         "motif_silu", "tri"),
+                                         "qwen3", "motif", "motif_3to1", "motif_4to1", "motif_silu",
+                                         "tri"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(Family, GradientsAreDerivativesUnderThePlan) {
@@ -315,22 +317,20 @@ TEST(Motif, HeadsThatFormNoGroupsAreOneClearLine) {
 }
 
 json published_motif(const std::string& size) {
-  json config = {{"model_type", "Motif"},        {"vocab_size", 219520},
-                 {"head_dim", 128},              {"num_noise_heads", 8},
-                 {"num_key_value_heads", 16},    {"hidden_act", "poly_norm"},
-                 {"hidden_size", 2048},          {"intermediate_size", 8192},
-                 {"num_hidden_layers", 32},      {"num_attention_heads", 16},
-                 {"tie_word_embeddings", true}};
+  json config = {
+      {"model_type", "Motif"},     {"vocab_size", 219520},       {"head_dim", 128},
+      {"num_noise_heads", 8},      {"num_key_value_heads", 16},  {"hidden_act", "poly_norm"},
+      {"hidden_size", 2048},       {"intermediate_size", 8192},  {"num_hidden_layers", 32},
+      {"num_attention_heads", 16}, {"tie_word_embeddings", true}};
   if (size == "12.7B")
-    config.update({{"hidden_size", 4096},
-                   {"intermediate_size", 16384},
-                   {"num_hidden_layers", 40},
-                   {"num_attention_heads", 40},
-                   {"tie_word_embeddings", false},
-                   {"rope_scaling",
-                    {{"factor", 2.0},
-                     {"original_max_position_embeddings", 65536},
-                     {"rope_type", "yarn"}}}});
+    config.update(
+        {{"hidden_size", 4096},
+         {"intermediate_size", 16384},
+         {"num_hidden_layers", 40},
+         {"num_attention_heads", 40},
+         {"tie_word_embeddings", false},
+         {"rope_scaling",
+          {{"factor", 2.0}, {"original_max_position_embeddings", 65536}, {"rope_type", "yarn"}}}});
   return config;
 }
 

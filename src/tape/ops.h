@@ -40,7 +40,7 @@ struct Parted {
 };
 Parted rope_parted(Tensor x, Tensor positions, Tensor table, int64_t num_heads, int64_t group);
 
-// q [T, H head_dim], k, v as kernels.h describes; spans [T, 2].
+// q [T, H head_dim], k, v as operations.h describes; spans [T, 2].
 Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans, kernels::AttentionArguments arguments);
 // The same, and for every head the largest score of all its queries, times scale log2 e: [1, H]
 // fp32.

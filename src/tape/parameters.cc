@@ -63,9 +63,13 @@ View Parameters::prepared(int parameter, Use use) const {
   return {block.data(), compute_, view.rows, view.cols};
 }
 
-void Parameters::prepare_all() {
-  for (const auto& [key, block] : prepared_)
-    if (block) kernels_.prepare(block.data(), key.second, compute_, master(key.first));
+Status Parameters::prepare_all() {
+  for (const auto& [key, block] : prepared_) {
+    const auto& [parameter, use] = key;
+    if (!block) continue;
+    NAITE_TRY(kernels_.submit(kernels::Prepare{prepared(parameter, use), master(parameter), use}));
+  }
+  return {};
 }
 
 int64_t Parameters::prepared_bytes() const {

@@ -63,7 +63,7 @@ class Parameters {
   void add_use(int parameter, Use use);
   View prepared(int parameter, Use use) const;
   // Makes every prepared copy anew from the masters; after loading and after every update.
-  void prepare_all();
+  Status prepare_all();
   int64_t prepared_bytes() const;
 
  private:

@@ -26,7 +26,7 @@ class Planner {
     for (const Buffer& buffer : tape_.buffers())
       if (buffer.is_leaf()) plan_.data_bytes += aligned(buffer.info.bytes());
     for (const Node& node : tape_.nodes())
-      plan_.workspace_bytes = std::max(plan_.workspace_bytes, node.info.workspace_bytes);
+      plan_.workspace_bytes = std::max(plan_.workspace_bytes, node.workspace_bytes);
     return std::move(plan_);
   }
 

@@ -15,7 +15,10 @@ Program::Program(const Tape& tape, Parameters& parameters, ProgramOptions option
   NAITE_CHECK(tape.compute() == parameters.compute(), "a tape of another precision");
   arena_ = Block(kernels_, plan_.arena_bytes);
   workspace_ = Block(kernels_, plan_.workspace_bytes);
-  for (const Buffer& buffer : tape.buffers()) allocate_leaf(buffer);
+  for (const Buffer& buffer : tape.buffers()) {
+    const Status leaf = make_leaf(buffer);
+    if (!leaf.ok()) made_ = leaf;
+  }
   for (const Node& node : tape.nodes())
     for (size_t j = 0; j < node.in.size(); ++j)
       if (node.info.uses[j] != Use::kActivation)
@@ -23,31 +26,27 @@ Program::Program(const Tape& tape, Parameters& parameters, ProgramOptions option
   const int num_steps = static_cast<int>(plan_.steps.size());
   for (int s = 0; s < num_steps; ++s) frames_.push_back(make_frame(s));
   backward_begin_ = static_cast<int>(tape.nodes().size());
-  if (options_.poison) {
-    const std::vector<unsigned char> nan(plan_.arena_bytes, 0xff);
-    kernels_.upload(arena_.data(), nan.data(), plan_.arena_bytes);
-  }
+  if (options_.poison && made_.ok()) made_ = poison(0, plan_.arena_bytes);
 }
 
-void Program::allocate_leaf(const Buffer& buffer) {
+Status Program::make_leaf(const Buffer& buffer) {
   Block& block = leaves_.emplace_back();
-  if (!buffer.is_leaf()) return;
+  if (!buffer.is_leaf()) return {};
   const int64_t bytes = buffer.info.bytes();
   if (buffer.kind == Kind::kState) {
     NAITE_CHECK(options_.states != nullptr, "no place for the state {}", buffer.name);
     Block& state = (*options_.states)[buffer.name];
     if (!state) state = Block(kernels_, bytes);
     NAITE_CHECK(state.bytes() == bytes, "state {} has two sizes", buffer.name);
-    return;
+    return {};
   }
   block = Block(kernels_, bytes);
-  if (buffer.kind != Kind::kConstant) return;
+  if (buffer.kind != Kind::kConstant) return {};
   if (buffer.info.dtype == DType::kF64) {
     const std::vector<double> content(buffer.content.begin(), buffer.content.end());
-    kernels_.upload(block.data(), content.data(), bytes);
-  } else {
-    kernels_.upload(block.data(), buffer.content.data(), bytes);
+    return kernels_.upload(block.data(), content.data(), bytes);
   }
+  return kernels_.upload(block.data(), buffer.content.data(), bytes);
 }
 
 int64_t Program::bytes() const {
@@ -101,51 +100,61 @@ Frame Program::make_frame(int s) {
   return frame;
 }
 
-void Program::write(Tensor leaf, const void* from_host, int64_t bytes) {
+Status Program::write(Tensor leaf, const void* from_host, int64_t bytes) {
   const Buffer& buffer = tape_.buffers()[leaf.id];
   NAITE_CHECK(leaves_[leaf.id] && bytes <= buffer.info.bytes(), "{} bytes for {} of {}", bytes,
               buffer.name, buffer.info.bytes());
-  kernels_.upload(leaves_[leaf.id].data(), from_host, bytes);
+  return kernels_.upload(leaves_[leaf.id].data(), from_host, bytes);
 }
 
-void Program::read(Tensor kept, void* to_host, int64_t bytes) {
-  const Buffer& buffer = tape_.buffers()[kept.id];
-  NAITE_CHECK(buffer.kept && bytes <= buffer.info.bytes(), "{} bytes of a tensor of {}", bytes,
-              buffer.info.bytes());
-  kernels_.download(to_host, view_of(kept.id, 0, Use::kActivation).data, bytes);
+View Program::kept(Tensor tensor) {
+  NAITE_CHECK(tape_.buffers()[tensor.id].kept, "a tensor that is not kept");
+  return view_of(tensor.id, 0, Use::kActivation);
 }
 
-void Program::run_step(int s) {
+Status Program::read(Tensor tensor, void* to_host, int64_t bytes) {
+  const View view = kept(tensor);
+  NAITE_CHECK(bytes <= view.bytes(), "{} bytes of a tensor of {}", bytes, view.bytes());
+  return kernels_.download(to_host, view.data, bytes);
+}
+
+Status Program::run_step(int s) {
   const Step& step = plan_.steps[s];
   const Operation& operation = *tape_.nodes()[step.node].operation;
   if (step.phase == Phase::kBackward) {
-    operation.backward(kernels_, frames_[s]);
+    NAITE_TRY(operation.backward(kernels_, frames_[s]));
   } else if (!(tape_.gradients() && tape_.nodes()[step.node].info.is_loss)) {
-    operation.forward(kernels_, frames_[s]);
+    NAITE_TRY(operation.forward(kernels_, frames_[s]));
   }
-  if (options_.poison) poison_after(s);
+  return options_.poison ? poison_after(s) : Status();
 }
 
-void Program::poison_after(int step) {
-  for (const Placement& place : plan_.placements) {
-    if (place.last != step) continue;
-    const std::vector<unsigned char> nan(place.bytes, 0xff);
-    kernels_.upload(static_cast<std::byte*>(arena_.data()) + place.offset, nan.data(), place.bytes);
-  }
+Status Program::poison(int64_t offset, int64_t bytes) {
+  const std::vector<unsigned char> nan(bytes, 0xff);
+  return kernels_.upload(static_cast<std::byte*>(arena_.data()) + offset, nan.data(), bytes);
 }
 
-void Program::forward() {
-  for (int s = 0; s < backward_begin_; ++s) run_step(s);
+Status Program::poison_after(int step) {
+  for (const Placement& place : plan_.placements)
+    if (place.last == step) NAITE_TRY(poison(place.offset, place.bytes));
+  return {};
 }
 
-void Program::backward(const Block& slab, bool accumulate) {
+Status Program::forward() {
+  NAITE_TRY(made_);
+  for (int s = 0; s < backward_begin_; ++s) NAITE_TRY(run_step(s));
+  return {};
+}
+
+Status Program::backward(const Block& slab, bool accumulate) {
   for (const ParameterGradient& p : parameter_gradients_) {
     Gradient& gradient = frames_[p.step].din[p.input];
     gradient.view = parameters_.layout().view(slab, p.parameter);
     gradient.accumulate = accumulate || !p.first_writer;
   }
   const int num_steps = static_cast<int>(plan_.steps.size());
-  for (int s = backward_begin_; s < num_steps; ++s) run_step(s);
+  for (int s = backward_begin_; s < num_steps; ++s) NAITE_TRY(run_step(s));
+  return {};
 }
 
 }  // namespace naite::tape

@@ -28,29 +28,32 @@ class Program {
   Program(const Tape& tape, Parameters& parameters, ProgramOptions options = {});
 
   const Plan& plan() const { return plan_; }
-  // Arena, workspace, inputs and states.
+  // Arena, workspace and inputs.
   int64_t bytes() const;
 
-  void write(Tensor leaf, const void* from_host, int64_t bytes);
-  void read(Tensor kept, void* to_host, int64_t bytes);
+  Status write(Tensor leaf, const void* from_host, int64_t bytes);
+  Status read(Tensor tensor, void* to_host, int64_t bytes);
+  View kept(Tensor tensor);  // where a kept tensor lies on the device
 
-  void forward();
+  Status forward();
   // Gradients of parameters go to `slab` (Parameters::layout()); with `accumulate` the first writer
   // of each adds to what is there, otherwise it writes.
-  void backward(const Block& slab, bool accumulate);
+  Status backward(const Block& slab, bool accumulate);
 
  private:
-  void allocate_leaf(const Buffer& buffer);
+  Status make_leaf(const Buffer& buffer);
   View view_of(int buffer, int version, Use use);
   View gradient_view(int buffer);
   Frame make_frame(int step);
-  void run_step(int step);
-  void poison_after(int step);
+  Status run_step(int step);
+  Status poison(int64_t offset, int64_t bytes);
+  Status poison_after(int step);
 
   const Tape& tape_;
   Parameters& parameters_;
   Kernels& kernels_;
   const ProgramOptions options_;
+  Status made_;  // constants arrived; forward() fails where they did not
   Plan plan_;
   Block arena_, workspace_;
   std::vector<Block> leaves_;  // by buffer; data and constants

@@ -63,6 +63,42 @@ Tensor Tape::state(std::string name, int64_t rows, int64_t cols) {
   return leaf(std::move(buffer));
 }
 
+namespace {
+
+// Asks a backend about every call instead of running it, and notes the largest answer.
+class WorkspaceAsker final : public Runner {
+ public:
+  explicit WorkspaceAsker(const Kernels& kernels) : kernels_(kernels) {}
+  Status run(const kernels::Call& call, kernels::Stream) override {
+    bytes = std::max(bytes, kernels_.workspace_of(call));
+    return {};
+  }
+  int64_t bytes = 0;
+
+ private:
+  const Kernels& kernels_;
+};
+
+View shape_of(const TensorInfo& info) { return {nullptr, info.dtype, info.rows, info.cols}; }
+
+}  // namespace
+
+int64_t Tape::workspace_of(const Node& node, bool with_backward) const {
+  Frame frame;
+  for (const int b : node.in) {
+    frame.in.push_back(shape_of(buffers_[b].info));
+    frame.din.push_back({frame.in.back(), true, false});
+  }
+  for (const int b : node.out) frame.out.push_back(shape_of(buffers_[b].info));
+  frame.dout = frame.out;
+  WorkspaceAsker asker(kernels_);
+  // Some have no backward and say so: whoever runs it will hear.
+  const bool asked = node.operation->forward(asker, frame).ok() &&
+                     (!with_backward || node.operation->backward(asker, frame).ok());
+  static_cast<void>(asked);
+  return asker.bytes;
+}
+
 void Tape::keep(Tensor tensor) { buffers_[tensor.id].kept = true; }
 
 std::vector<Tensor> Tape::append(OpInfo info, const std::vector<Tensor>& inputs,
@@ -93,6 +129,7 @@ std::vector<Tensor> Tape::append(OpInfo info, const std::vector<Tensor>& inputs,
   node.info = std::move(info);
   node.segment = segment_;
   node.operation = std::move(operation);
+  node.workspace_bytes = workspace_of(node, needs_gradient && gradients_);
   nodes_.push_back(std::move(node));
   return outputs;
 }

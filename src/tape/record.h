@@ -18,6 +18,7 @@ namespace naite::tape {
 using kernels::DType;
 using kernels::Gradient;
 using kernels::Kernels;
+using kernels::Runner;
 using kernels::Use;
 using kernels::View;
 
@@ -61,7 +62,6 @@ struct OpInfo {
   std::vector<Use> uses;       // how inputs are read; empty: all are activations
   uint32_t reads_inputs = 0;   // bit j: backward reads the value of input j
   uint32_t reads_outputs = 0;  // bit j: backward reads the value of output j
-  int64_t workspace_bytes = 0;
   // The loss: in training its forward does nothing, and its backward needs no incoming gradient and
   // writes the outputs as well.
   bool is_loss = false;
@@ -76,14 +76,15 @@ struct Frame {
 };
 
 // An operation is three members of a plain struct:
-//   OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const;
-//   void forward(Kernels&, const Frame&) const;
-//   void backward(Kernels&, const Frame&) const;
+//   OpInfo infer(std::span<const TensorInfo> in) const;
+//   Status forward(Runner&, const Frame&) const;
+//   Status backward(Runner&, const Frame&) const;
+// While recording, both run on views without memory, to learn what workspace their calls need.
 class Operation {
  public:
   virtual ~Operation() = default;
-  virtual void forward(Kernels& kernels, const Frame& frame) const = 0;
-  virtual void backward(Kernels& kernels, const Frame& frame) const = 0;
+  virtual Status forward(Runner& runner, const Frame& frame) const = 0;
+  virtual Status backward(Runner& runner, const Frame& frame) const = 0;
 };
 
 enum class Kind : uint8_t {
@@ -110,6 +111,7 @@ struct Node {
   OpInfo info;
   std::vector<int> in, out;
   int segment = 0;
+  int64_t workspace_bytes = 0;
   std::shared_ptr<const Operation> operation;
 };
 
@@ -140,7 +142,7 @@ class Tape {
   std::vector<Tensor> record(const Op& op, const std::vector<Tensor>& inputs) {
     std::vector<TensorInfo> infos;
     for (const Tensor& input : inputs) infos.push_back(input.info());
-    return append(op.infer(infos, kernels_), inputs, std::make_shared<Recorded<Op>>(op));
+    return append(op.infer(infos), inputs, std::make_shared<Recorded<Op>>(op));
   }
 
   const std::vector<Buffer>& buffers() const { return buffers_; }
@@ -152,11 +154,11 @@ class Tape {
   class Recorded final : public Operation {
    public:
     explicit Recorded(const Op& op) : op_(op) {}
-    void forward(Kernels& kernels, const Frame& frame) const override {
-      op_.forward(kernels, frame);
+    Status forward(Runner& runner, const Frame& frame) const override {
+      return op_.forward(runner, frame);
     }
-    void backward(Kernels& kernels, const Frame& frame) const override {
-      op_.backward(kernels, frame);
+    Status backward(Runner& runner, const Frame& frame) const override {
+      return op_.backward(runner, frame);
     }
 
    private:
@@ -166,6 +168,7 @@ class Tape {
   std::vector<Tensor> append(OpInfo info, const std::vector<Tensor>& inputs,
                              std::shared_ptr<const Operation> operation);
   Tensor leaf(Buffer buffer);
+  int64_t workspace_of(const Node& node, bool with_backward) const;
 
   const Kernels& kernels_;
   const DType compute_;

@@ -96,14 +96,15 @@ record::StepDigest digest_of(const StepResult& result) {
   return record::StepDigest::of(result.loss, result.grad_norm, result.batch);
 }
 
-std::map<std::string, std::string> tensor_digests(Engine& engine, kernels::Kernels& kernels) {
+Result<std::map<std::string, std::string>> tensor_digests(Engine& engine,
+                                                          kernels::Kernels& kernels) {
   std::map<std::string, std::string> out;
   std::vector<float> values;
   for (int p = 0; p < engine.parameters().size(); ++p) {
     const tape::ParameterSpec& spec = engine.parameters().specs()[static_cast<size_t>(p)];
     const kernels::View master = engine.parameters().master(p);
     values.resize(static_cast<size_t>(spec.size()));
-    kernels.download(values.data(), master.data, master.bytes());
+    NAITE_TRY(kernels.download(values.data(), master.data, master.bytes()));
     out[spec.name] =
         sha256_hex({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
   }

@@ -41,6 +41,7 @@ Status average_checkpoints(const Recipe& recipe, int64_t step, const record::Run
 record::StepDigest digest_of(const StepResult& result);
 
 // SHA-256 of each parameter's fp32 values.
-std::map<std::string, std::string> tensor_digests(Engine& engine, kernels::Kernels& kernels);
+Result<std::map<std::string, std::string>> tensor_digests(Engine& engine,
+                                                          kernels::Kernels& kernels);
 
 }  // namespace naite::train

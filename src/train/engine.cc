@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <set>
 
-#include "kernels/numerics.h"
 #include "train/initial.h"
 
 namespace naite::train {
@@ -88,6 +86,12 @@ MicroBatchTape::MicroBatchTape(const model::Model& model, const kernels::Kernels
   for (const model::HeadPeaks& of : this->peaks) tape.keep(of.values);
 }
 
+ReportLayout::ReportLayout(const MicroBatchTape& tape, const Recipe& recipe) {
+  for (const model::HeadPeaks& of : tape.peaks) losses += of.values.cols();
+  squares = losses + recipe.num_micro_batches() * recipe.train.micro_batch_tokens;
+  size = squares + static_cast<int64_t>(tape.tape.parameters().size());
+}
+
 MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
                        const Recipe& recipe, const EngineOptions& options) {
   const MicroBatchTape train(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
@@ -101,7 +105,8 @@ MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernel
   const Optimizer::Bytes optimizer =
       Optimizer::bytes(recipe.optimizer, kernels, train.tape.parameters());
   plan.optimizer = optimizer.total();
-  plan.activations = program_bytes(tape::make_plan(train.tape, options.recompute));
+  plan.activations = program_bytes(tape::make_plan(train.tape, options.recompute)) +
+                     4 * ReportLayout(train, recipe).size;
   plan.validation = program_bytes(tape::make_plan(eval.tape));
   plan.checkpoint = slab + optimizer.state;
   plan.backend = kernels.fixed_bytes();
@@ -121,60 +126,66 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       train_(train_tape_.tape, parameters_, {.recompute = options.recompute}),
       eval_(eval_tape_.tape, parameters_),
       optimizer_(recipe, kernels, parameters_),
-      batch_(recipe) {
+      batch_(recipe),
+      report_layout_(train_tape_, recipe),
+      report_(kernels, 4 * report_layout_.size),
+      downloaded_(static_cast<size_t>(report_layout_.squares)) {
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
-  token_losses_.resize(static_cast<size_t>(recipe.train.micro_batch_tokens));
-  micro_batch_losses_.resize(static_cast<size_t>(recipe.num_micro_batches()));
 }
 
-void Engine::initialise(uint64_t seed, ThreadPool& pool) {
+Status Engine::initialise(uint64_t seed, ThreadPool& pool) {
   std::vector<float> values;
   for (int p = 0; p < parameters_.size(); ++p) {
     const tape::ParameterSpec& spec = parameters_.specs()[p];
     values.resize(static_cast<size_t>(spec.size()));
     fill_initial(spec, seed, pool, values);
     const View master = parameters_.master(p);
-    kernels_.upload(master.data, values.data(), master.bytes());
+    NAITE_TRY(kernels_.upload(master.data, values.data(), master.bytes()));
   }
-  parameters_.prepare_all();
+  return parameters_.prepare_all();
 }
 
 // Loads the batch and tells the tape what every token's loss weighs: one over the targets of the
 // step.
-double Engine::fill_and_scale(const data::Loader& loader, int64_t step) {
+Result<double> Engine::fill_and_scale(const data::Loader& loader, int64_t step) {
   batch_.fill(recipe_, loader, step);
   const auto targets =
       std::count_if(batch_.targets.begin(), batch_.targets.end(), [](int32_t t) { return t >= 0; });
   const auto scale = static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, targets)));
-  train_.write(train_tape_.scale, &scale, sizeof scale);
+  NAITE_TRY(train_.write(train_tape_.scale, &scale, sizeof scale));
   return static_cast<double>(targets);
 }
 
-void Engine::feed(tape::Program& program, const MicroBatchTape& tape, int64_t index) {
+Status Engine::feed(tape::Program& program, const MicroBatchTape& tape, int64_t index) {
   const int64_t tokens = recipe_.train.micro_batch_tokens;
   const int64_t at = index * tokens, bytes = tokens * static_cast<int64_t>(sizeof(int32_t));
-  program.write(tape.inputs.ids, &batch_.tokens[at], bytes);
-  program.write(tape.targets, &batch_.targets[at], bytes);
-  program.write(tape.inputs.positions, &batch_.positions[at], bytes);
-  program.write(tape.inputs.spans, &batch_.spans[2 * at], 2 * bytes);
+  NAITE_TRY(program.write(tape.inputs.ids, &batch_.tokens[at], bytes));
+  NAITE_TRY(program.write(tape.targets, &batch_.targets[at], bytes));
+  NAITE_TRY(program.write(tape.inputs.positions, &batch_.positions[at], bytes));
+  return program.write(tape.inputs.spans, &batch_.spans[2 * at], 2 * bytes);
 }
 
-void Engine::run_micro_batch(int64_t index, const Slab& slab, bool accumulate) {
-  feed(train_, train_tape_, index);
-  train_.forward();
-  train_.backward(slab, accumulate);
-  train_.read(train_tape_.loss, token_losses_.data(),
-              static_cast<int64_t>(token_losses_.size() * sizeof(float)));
-  double sum = 0;
-  for (float loss : token_losses_) sum = sum + static_cast<double>(loss);
-  micro_batch_losses_[index] = sum;
-  for (size_t i = 0; i < peaks_.size(); ++i) {
-    std::vector<float> found(peaks_[i].size());
-    train_.read(train_tape_.peaks[i].values, found.data(),
-                static_cast<int64_t>(found.size() * sizeof(float)));
-    for (size_t h = 0; h < found.size(); ++h) peaks_[i][h] = std::max(peaks_[i][h], found[h]);
+// Numbers of the report, as a view in the shape of `like`.
+View Engine::reported(int64_t at, const View& like) const {
+  return {static_cast<float*>(report_.data()) + at, DType::kF32, like.rows, like.cols};
+}
+
+Status Engine::run_micro_batch(int64_t index, const Slab& slab, bool accumulate) {
+  NAITE_TRY(feed(train_, train_tape_, index));
+  NAITE_TRY(train_.forward());
+  NAITE_TRY(train_.backward(slab, accumulate));
+  const View loss = train_.kept(train_tape_.loss);
+  NAITE_TRY(kernels_.submit(
+      kernels::Copy{reported(report_layout_.losses + index * loss.size(), loss), loss}));
+  int64_t at = 1;
+  for (const model::HeadPeaks& of : train_tape_.peaks) {
+    const View found = train_.kept(of.values), most = reported(at, found);
+    NAITE_TRY(index == 0 ? kernels_.submit(kernels::Copy{most, found})
+                         : kernels_.submit(kernels::Maximum{most, most, found}));
+    at += found.size();
   }
+  return {};
 }
 
 Engine::Slab Engine::take_slab() {
@@ -184,74 +195,93 @@ Engine::Slab Engine::take_slab() {
   return slab;
 }
 
+// left = left + right, whose slab is free again.
+Status Engine::join(const Slab& left, Slab right) {
+  const tape::SlabLayout& layout = parameters_.layout();
+  const View sum = layout.whole(left);
+  NAITE_TRY(kernels_.submit(kernels::Add{sum, sum, layout.whole(right)}));
+  free_slabs_.push_back(std::move(right));
+  return {};
+}
+
 // The gradient of groups [first, first + count), count a power of two.
-Engine::Slab Engine::sum_groups(int64_t first, int64_t count) {
+Result<Engine::Slab> Engine::sum_groups(int64_t first, int64_t count) {
   if (count == 1) {
     Slab slab = take_slab();
     const int64_t per_group = recipe_.num_micro_batches() / recipe_.train.gradient_groups;
-    for (int64_t i = 0; i < per_group; ++i) run_micro_batch(first * per_group + i, slab, i > 0);
+    for (int64_t i = 0; i < per_group; ++i)
+      NAITE_TRY(run_micro_batch(first * per_group + i, slab, i > 0));
     return slab;
   }
-  Slab left = sum_groups(first, count / 2);
-  Slab right = sum_groups(first + count / 2, count / 2);
-  const tape::SlabLayout& layout = parameters_.layout();
-  kernels_.add(layout.whole(left), layout.whole(left), layout.whole(right));
-  free_slabs_.push_back(std::move(right));
+  NAITE_ASSIGN(Slab left, sum_groups(first, count / 2));
+  NAITE_ASSIGN(Slab right, sum_groups(first + count / 2, count / 2));
+  NAITE_TRY(join(left, std::move(right)));
   return left;
 }
 
 // Every virtual rank sums its own groups; then the ranks join by the same tree.
-Engine::Slab Engine::sum_ranks() {
+Result<Engine::Slab> Engine::sum_ranks() {
   const int64_t groups = recipe_.train.gradient_groups / options_.virtual_ranks;
   std::vector<Slab> ranks;
-  for (int64_t rank = 0; rank < options_.virtual_ranks; ++rank)
-    ranks.push_back(sum_groups(rank * groups, groups));
-  const tape::SlabLayout& layout = parameters_.layout();
-  for (size_t step = 1; step < ranks.size(); step *= 2) {
-    for (size_t i = 0; i + step < ranks.size(); i += 2 * step) {
-      kernels_.add(layout.whole(ranks[i]), layout.whole(ranks[i]), layout.whole(ranks[i + step]));
-      free_slabs_.push_back(std::move(ranks[i + step]));
-    }
+  for (int64_t rank = 0; rank < options_.virtual_ranks; ++rank) {
+    NAITE_ASSIGN(Slab of_rank, sum_groups(rank * groups, groups));
+    ranks.push_back(std::move(of_rank));
   }
+  for (size_t step = 1; step < ranks.size(); step *= 2)
+    for (size_t i = 0; i + step < ranks.size(); i += 2 * step)
+      NAITE_TRY(join(ranks[i], std::move(ranks[i + step])));
   return std::move(ranks[0]);
 }
 
-double Engine::grad_norm(const Slab& slab) {
-  const double squares = kernels::tree_sum<float>(0, parameters_.size(), [&](int64_t p) {
-    if (!optimizer_.trains(static_cast<int>(p))) return 0.0f;
-    return kernels_.sum_squares(parameters_.layout().view(slab, static_cast<int>(p)));
-  });
-  return std::sqrt(squares);
+// Of parameters that are not trained the report keeps +0.
+Status Engine::sum_squares(const Slab& slab) {
+  const View one{nullptr, DType::kF32, 1, 1}, all{nullptr, DType::kF32, 1, parameters_.size()};
+  for (int p = 0; p < parameters_.size(); ++p)
+    if (optimizer_.trains(p))
+      NAITE_TRY(kernels_.submit(kernels::SumSquares{reported(report_layout_.squares + p, one),
+                                                    parameters_.layout().view(slab, p)}));
+  return kernels_.submit(kernels::TreeSum{reported(0, one), reported(report_layout_.squares, all)});
 }
 
-StepResult Engine::gradient(const data::Loader& loader, int64_t step) {
+Result<StepResult> Engine::gradient(const data::Loader& loader, int64_t step) {
   if (gradient_) free_slabs_.push_back(std::move(gradient_));
   gradient_ = Slab();
-  const double targets = fill_and_scale(loader, step);
-  peaks_.clear();
-  for (const model::HeadPeaks& of : train_tape_.peaks)
-    peaks_.emplace_back(of.query_heads.size(), std::numeric_limits<float>::lowest());
-  gradient_ = sum_ranks();
+  NAITE_ASSIGN(const double targets, fill_and_scale(loader, step));
+  NAITE_ASSIGN(gradient_, sum_ranks());
+  NAITE_TRY(sum_squares(gradient_));
+  NAITE_TRY(kernels_.download(downloaded_.data(), report_.data(), 4 * report_layout_.squares));
   double sum = 0;
-  for (double loss : micro_batch_losses_) sum = sum + loss;
-  return {sum / std::max(1.0, targets), grad_norm(gradient_), static_cast<int64_t>(targets),
-          batch_.digest()};
+  const float* loss = downloaded_.data() + report_layout_.losses;
+  for (int64_t i = 0; i < recipe_.num_micro_batches(); ++i) {
+    double of_micro_batch = 0;
+    for (int64_t t = 0; t < recipe_.train.micro_batch_tokens; ++t)
+      of_micro_batch = of_micro_batch + static_cast<double>(*loss++);
+    sum = sum + of_micro_batch;
+  }
+  return StepResult{sum / std::max(1.0, targets), std::sqrt(static_cast<double>(downloaded_[0])),
+                    static_cast<int64_t>(targets), batch_.digest()};
 }
 
-void Engine::update(int64_t step, double grad_norm) {
+Status Engine::update(int64_t step, double grad_norm) {
   const double limit = recipe_.train.max_grad_norm;
   const float scale = limit > 0 && grad_norm > limit ? static_cast<float>(limit / grad_norm) : 1.0f;
-  optimizer_.update(step, scale, gradient_);
-  for (size_t i = 0; i < peaks_.size(); ++i) optimizer_.clip(train_tape_.peaks[i], peaks_[i]);
-  parameters_.prepare_all();
+  NAITE_TRY(optimizer_.update(step, scale, gradient_));
+  const float* peaks = downloaded_.data() + 1;
+  for (const model::HeadPeaks& of : train_tape_.peaks) {
+    const auto heads = static_cast<size_t>(of.values.cols());
+    NAITE_TRY(optimizer_.clip(of, {peaks, heads}));
+    peaks += heads;
+  }
+  return parameters_.prepare_all();
 }
 
-Engine::Validation Engine::validate(const data::Loader& loader, int source) {
+Result<Engine::Validation> Engine::validate(const data::Loader& loader, int source) {
   const int64_t length = recipe_.data.sequence_length, tokens = recipe_.train.micro_batch_tokens;
   const int64_t rows_at_once = tokens / length;
   const int64_t rows = std::min(loader.num_validation_rows(source),
                                 std::max<int64_t>(1, recipe_.train.validation_tokens / length));
   Validation result;
+  std::vector<float> losses(static_cast<size_t>(tokens));
   double sum = 0;
   int64_t bytes = 0;
   for (int64_t row = 0; row < rows; row += rows_at_once) {
@@ -269,12 +299,11 @@ Engine::Validation Engine::validate(const data::Loader& loader, int source) {
         source, row, now,
         {std::span(batch_.tokens).first(count), std::span(batch_.targets).first(count),
          std::span(batch_.positions).first(count), std::span(batch_.spans).first(2 * count)});
-    feed(eval_, eval_tape_, 0);
-    eval_.forward();
-    eval_.read(eval_tape_.loss, token_losses_.data(),
-               static_cast<int64_t>(token_losses_.size() * sizeof(float)));
+    NAITE_TRY(feed(eval_, eval_tape_, 0));
+    NAITE_TRY(eval_.forward());
+    NAITE_TRY(eval_.read(eval_tape_.loss, losses.data(), 4 * tokens));
     for (int64_t t = 0; t < tokens; ++t) {
-      sum = sum + static_cast<double>(token_losses_[t]);
+      sum = sum + static_cast<double>(losses[t]);
       result.targets += batch_.targets[t] >= 0;
     }
   }
@@ -283,7 +312,7 @@ Engine::Validation Engine::validate(const data::Loader& loader, int source) {
   return result;
 }
 
-void Engine::save(formats::TrainingState& state) const {
+Status Engine::save(formats::TrainingState& state) const {
   state.specs = parameters_.specs();
   int64_t total = 0;
   for (const tape::ParameterSpec& spec : state.specs) total += spec.size();
@@ -291,21 +320,21 @@ void Engine::save(formats::TrainingState& state) const {
   int64_t offset = 0;
   for (int p = 0; p < parameters_.size(); ++p) {
     const View view = parameters_.master(p);
-    kernels_.download(state.masters.data() + offset, view.data, view.bytes());
+    NAITE_TRY(kernels_.download(state.masters.data() + offset, view.data, view.bytes()));
     offset += view.size();
   }
-  optimizer_.save(state);
+  return optimizer_.save(state);
 }
 
-void Engine::load(const formats::TrainingState& state) {
+Status Engine::load(const formats::TrainingState& state) {
   int64_t offset = 0;
   for (int p = 0; p < parameters_.size(); ++p) {
     const View view = parameters_.master(p);
-    kernels_.upload(view.data, state.masters.data() + offset, view.bytes());
+    NAITE_TRY(kernels_.upload(view.data, state.masters.data() + offset, view.bytes()));
     offset += view.size();
   }
-  optimizer_.load(state);
-  parameters_.prepare_all();
+  NAITE_TRY(optimizer_.load(state));
+  return parameters_.prepare_all();
 }
 
 Status Engine::check_shapes(const formats::TrainingState& state, const std::string& name) const {

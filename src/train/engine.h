@@ -64,6 +64,16 @@ struct MicroBatchTape {
   std::vector<model::HeadPeaks> peaks;  // kept, if asked for
 };
 
+// What a step reports, in fp32, on the device until the step is done: its sum of squares, the
+// largest score of every head of every attention, and the loss of every token; behind them, for the
+// device alone, the squares of every parameter.
+struct ReportLayout {
+  ReportLayout(const MicroBatchTape& tape, const Recipe& recipe);
+  int64_t losses = 1;   // where they begin; peaks are at 1
+  int64_t squares = 0;  // where what is downloaded ends
+  int64_t size = 0;
+};
+
 MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
                        const Recipe& recipe, const EngineOptions& options);
 
@@ -72,24 +82,24 @@ class Engine {
   Engine(const model::Model& model, kernels::Kernels& kernels, const Recipe& recipe,
          EngineOptions options);
 
-  void initialise(uint64_t seed, ThreadPool& pool);
+  Status initialise(uint64_t seed, ThreadPool& pool);
 
   // Gradient of the run's step `step`, which belongs to the recipe's stage, and its norm; nothing
-  // is changed yet.
-  StepResult gradient(const data::Loader& loader, int64_t step);
+  // is changed yet. What it says comes to the host at the end, in one download.
+  Result<StepResult> gradient(const data::Loader& loader, int64_t step);
   // The run's update number `step` (from 0) with the gradient that was just computed.
-  void update(int64_t step, double grad_norm);
+  Status update(int64_t step, double grad_norm);
 
   // Mean loss and bits per byte of one source's held-out text.
   struct Validation {
     double loss = 0, bits_per_byte = 0;
     int64_t targets = 0;
   };
-  Validation validate(const data::Loader& loader, int source);
+  Result<Validation> validate(const data::Loader& loader, int source);
 
   // Copies parameters and moments to the host and back. The cursor is the caller's.
-  void save(formats::TrainingState& state) const;
-  void load(const formats::TrainingState& state);
+  Status save(formats::TrainingState& state) const;
+  Status load(const formats::TrainingState& state);
   // Fails, naming the tensor, where `state` does not have this model's tensors.
   Status check_shapes(const formats::TrainingState& state, const std::string& name) const;
 
@@ -98,13 +108,15 @@ class Engine {
 
  private:
   using Slab = tape::Block;
-  double fill_and_scale(const data::Loader& loader, int64_t step);
+  Result<double> fill_and_scale(const data::Loader& loader, int64_t step);
   Slab take_slab();
-  Slab sum_groups(int64_t first, int64_t count);
-  Slab sum_ranks();
-  void run_micro_batch(int64_t index, const Slab& slab, bool accumulate);
-  void feed(tape::Program& program, const MicroBatchTape& tape, int64_t index);
-  double grad_norm(const Slab& slab);
+  Result<Slab> sum_groups(int64_t first, int64_t count);
+  Result<Slab> sum_ranks();
+  Status join(const Slab& left, Slab right);
+  Status run_micro_batch(int64_t index, const Slab& slab, bool accumulate);
+  Status feed(tape::Program& program, const MicroBatchTape& tape, int64_t index);
+  Status sum_squares(const Slab& slab);
+  kernels::View reported(int64_t at, const kernels::View& like) const;
 
   kernels::Kernels& kernels_;
   const Recipe recipe_;
@@ -116,9 +128,9 @@ class Engine {
   Slab gradient_;
   Optimizer optimizer_;
   HostBatch batch_;
-  std::vector<float> token_losses_;
-  std::vector<double> micro_batch_losses_;
-  std::vector<std::vector<float>> peaks_;  // of the step so far, like those of the tape
+  const ReportLayout report_layout_;
+  tape::Block report_;  // on the device
+  std::vector<float> downloaded_;
 };
 
 }  // namespace naite::train

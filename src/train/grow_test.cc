@@ -91,12 +91,12 @@ class Grow : public testing::Test {
     int64_t offset = 0;
     for (int p = 0; p < parameters.size(); ++p) {
       const kernels::View master = parameters.master(p);
-      kernels_->upload(master.data, values.data() + offset, master.bytes());
+      NAITE_CHECK(kernels_->upload(master.data, values.data() + offset, master.bytes()).ok());
       offset += master.size();
     }
     infer::Generator generator(model, parameters, 32);
     const std::vector<int32_t> ids{3, 17, 39, 0, 5, 5, 21, 8, 30, 11, 2, 26};
-    const std::span<const float> last = generator.append(ids);
+    const std::span<const float> last = *generator.append(ids);
     return {last.begin(), last.end()};
   }
   void expect_same_function(const json& parent, const json& child, double noise) {

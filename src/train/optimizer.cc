@@ -47,7 +47,8 @@ int64_t workspace_bytes(const OptimizerOptions& options, const kernels::Kernels&
   int64_t bytes = 0;
   for (const ParameterSpec& spec : specs)
     if (takes_muon(options, spec))
-      bytes = std::max(bytes, kernels.muon_workspace(spec.rows, spec.cols));
+      bytes = std::max(bytes, kernels.workspace_bytes(kernels::Muon{
+                                  {}, View{nullptr, DType::kF32, spec.rows, spec.cols}, {}, {}}));
   return bytes;
 }
 
@@ -77,7 +78,7 @@ Optimizer::Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Para
   for (const ParameterSpec& spec : parameters.specs()) trained_.push_back(recipe.trains(spec.name));
 }
 
-void Optimizer::update(int64_t step, float gradient_scale, const tape::Block& gradient) {
+Status Optimizer::update(int64_t step, float gradient_scale, const tape::Block& gradient) {
   const OptimizerOptions& o = recipe_.optimizer;
   const double rate = recipe_.learning_rate(step);
   const double other_rate = recipe_.other_learning_rate(step);
@@ -99,24 +100,29 @@ void Optimizer::update(int64_t step, float gradient_scale, const tape::Block& gr
     const View dp = parameters_.layout().view(gradient, p);
     if (takes_muon(o, spec)) {
       const double larger = std::sqrt(static_cast<double>(std::max(spec.rows, spec.cols)));
-      kernels_.muon(parameters_.master(p), dp, m_.view(p),
-                    {.gradient_scale = gradient_scale,
-                     .momentum = static_cast<float>(o.muon.momentum),
-                     .learning_rate = static_cast<float>(rate * kMuonScale * larger),
-                     .decay = static_cast<float>(1 - rate * o.muon.weight_decay)},
-                    workspace);
+      NAITE_TRY(kernels_.submit(
+          kernels::Muon{parameters_.master(p),
+                        dp,
+                        m_.view(p),
+                        {.gradient_scale = gradient_scale,
+                         .momentum = static_cast<float>(o.muon.momentum),
+                         .learning_rate = static_cast<float>(rate * kMuonScale * larger),
+                         .decay = static_cast<float>(1 - rate * o.muon.weight_decay)},
+                        workspace}));
       continue;
     }
     // Norm weights and biases are not pulled towards zero.
     const bool decays = spec.role != Role::kVector;
     a.decay = decays ? static_cast<float>(1 - other_rate * o.weight_decay) : 1.0f;
-    kernels_.adamw(parameters_.master(p), dp, m_.view(p), v_.view(p), a);
+    NAITE_TRY(
+        kernels_.submit(kernels::AdamW{parameters_.master(p), dp, m_.view(p), v_.view(p), a}));
   }
+  return {};
 }
 
 // With gamma = limit / peak < 1 and G queries to a key, r = 1 / (1 + sqrt(G)): the key takes the
 // smallest gamma of its queries to the power r, each query its own to the power 1 - r.
-void Optimizer::clip(const model::HeadPeaks& heads, const std::vector<float>& peaks) {
+Status Optimizer::clip(const model::HeadPeaks& heads, std::span<const float> peaks) {
   std::map<int64_t, std::vector<double>> gammas;  // by key
   for (size_t h = 0; h < peaks.size(); ++h) {
     const double peak = static_cast<double>(peaks[h]) * kLn2;
@@ -127,30 +133,31 @@ void Optimizer::clip(const model::HeadPeaks& heads, const std::vector<float>& pe
     const double smallest = *std::min_element(of_key.begin(), of_key.end());
     if (smallest == 1.0) continue;
     const double share = 1 / (1 + std::sqrt(static_cast<double>(of_key.size())));
-    scale_head(heads.keys, key, heads.head_dim, exact_power(smallest, share));
+    NAITE_TRY(scale_head(heads.keys, key, heads.head_dim, exact_power(smallest, share)));
     size_t member = 0;
     for (size_t h = 0; h < peaks.size(); ++h)
       if (heads.key_heads[h] == key)
-        scale_head(heads.queries, heads.query_heads[h], heads.head_dim,
-                   exact_power(of_key[member++], 1 - share));
+        NAITE_TRY(scale_head(heads.queries, heads.query_heads[h], heads.head_dim,
+                             exact_power(of_key[member++], 1 - share)));
   }
+  return {};
 }
 
-void Optimizer::scale_head(const std::string& weight, int64_t head, int64_t head_dim,
-                           double factor) {
+Status Optimizer::scale_head(const std::string& weight, int64_t head, int64_t head_dim,
+                             double factor) {
   const auto& specs = parameters_.specs();
   const auto it = std::find_if(specs.begin(), specs.end(),
                                [&](const ParameterSpec& spec) { return spec.name == weight; });
   NAITE_CHECK(it != specs.end(), "no parameter {}", weight);
   const auto p = static_cast<int>(it - specs.begin());
-  if (!trained_[p] || factor == 1.0) return;
+  if (!trained_[p] || factor == 1.0) return {};
   const View master = parameters_.master(p);
   const View rows{master.as<float>() + head * head_dim * master.cols, DType::kF32, head_dim,
                   master.cols};
-  kernels_.scale(rows, rows, static_cast<float>(factor));
+  return kernels_.submit(kernels::Scale{rows, rows, static_cast<float>(factor)});
 }
 
-void Optimizer::save(formats::TrainingState& state) const {
+Status Optimizer::save(formats::TrainingState& state) const {
   state.moments.resize(2);
   size_t index = 0;
   for (const Group* group : {&m_, &v_}) {
@@ -163,23 +170,25 @@ void Optimizer::save(formats::TrainingState& state) const {
     int64_t offset = 0;
     for (const int p : group->members) {
       const View view = group->view(p);
-      kernels_.download(moments.values.data() + offset, view.data, view.bytes());
+      NAITE_TRY(kernels_.download(moments.values.data() + offset, view.data, view.bytes()));
       offset += view.size();
     }
   }
+  return {};
 }
 
-void Optimizer::load(const formats::TrainingState& state) {
+Status Optimizer::load(const formats::TrainingState& state) {
   size_t index = 0;
   for (const Group* group : {&m_, &v_}) {
     const formats::TrainingState::Moments& moments = state.moments[index++];
     int64_t offset = 0;
     for (const int p : group->members) {
       const View view = group->view(p);
-      kernels_.upload(view.data, moments.values.data() + offset, view.bytes());
+      NAITE_TRY(kernels_.upload(view.data, moments.values.data() + offset, view.bytes()));
       offset += view.size();
     }
   }
+  return {};
 }
 
 // Five iterations of Z'Z, A'A and Z B, Z being long x wide.

@@ -5,6 +5,7 @@
 //   adamw   every parameter by AdamW: moments "m" and "v"
 //   muon    matrices by Muon: momentum "m" alone; embedding, head and vectors by AdamW
 // Updates read whole parameters and gradients, so ranks and threads do not enter.
+#include <span>
 #include <vector>
 
 #include "formats/checkpoint.h"
@@ -19,18 +20,18 @@ class Optimizer {
   Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters);
 
   // The run's update number `step` (from 0).
-  void update(int64_t step, float gradient_scale, const tape::Block& gradient);
+  Status update(int64_t step, float gradient_scale, const tape::Block& gradient);
 
   // QK-clip (Kimi Team, "Kimi K2", 2025, with the split that keeps a shared key from vanishing):
   // shrinks the rows of queries and keys where the largest score of an attention, `peaks` as in
   // HeadPeaks::values, is beyond the recipe's.
-  void clip(const model::HeadPeaks& heads, const std::vector<float>& peaks);
+  Status clip(const model::HeadPeaks& heads, std::span<const float> peaks);
 
   bool trains(int parameter) const { return trained_[parameter]; }
 
   // Copies what is kept between updates to the host and back.
-  void save(formats::TrainingState& state) const;
-  void load(const formats::TrainingState& state);
+  Status save(formats::TrainingState& state) const;
+  Status load(const formats::TrainingState& state);
 
   // What is kept, and working memory.
   struct Bytes {
@@ -44,7 +45,7 @@ class Optimizer {
                       const std::vector<tape::ParameterSpec>& specs);
 
  private:
-  void scale_head(const std::string& weight, int64_t head, int64_t head_dim, double factor);
+  Status scale_head(const std::string& weight, int64_t head, int64_t head_dim, double factor);
 
   // One number for every element of some of the parameters.
   struct Group {

@@ -15,14 +15,13 @@ constexpr int64_t kTokens = 24;
 constexpr double kLimit = 1.5;
 
 Recipe recipe_of(json model) {
-  model.update({{"hidden_size", 16}, {"num_hidden_layers", 2}, {"intermediate_size", 24},
-                {"head_dim", 8}});
+  model.update(
+      {{"hidden_size", 16}, {"num_hidden_layers", 2}, {"intermediate_size", 24}, {"head_dim", 8}});
   Result<Curriculum> recipe = parse_recipe(
       {{"data", {{"sequence_length", kTokens}, {"source", {{{"name", "text"}, {"path", "x"}}}}}},
        {"model", std::move(model)},
        {"train", {{"tokens", 64}, {"batch_tokens", kTokens}, {"precision", "fp32"}}},
-       {"optimizer",
-        {{"name", "muon"}, {"learning_rate", 0.01}, {"muon", {{"qk_clip", kLimit}}}}}},
+       {"optimizer", {{"name", "muon"}, {"learning_rate", 0.01}, {"muon", {{"qk_clip", kLimit}}}}}},
       "r.toml");
   NAITE_CHECK(recipe.ok(), "{}", recipe.error().message);
   return recipe->first();
@@ -46,25 +45,27 @@ struct Pass {
       positions.push_back(t);
       spans.insert(spans.end(), {0, t + 1});
     }
-    program->write(in.ids, ids.data(), 4 * kTokens);
-    program->write(in.positions, positions.data(), 4 * kTokens);
-    program->write(in.spans, spans.data(), 8 * kTokens);
+    NAITE_CHECK(program->write(in.ids, ids.data(), 4 * kTokens).ok());
+    NAITE_CHECK(program->write(in.positions, positions.data(), 4 * kTokens).ok());
+    NAITE_CHECK(program->write(in.spans, spans.data(), 8 * kTokens).ok());
     for (int p = 0; p < parameters->size(); ++p) {
       const tape::ParameterSpec& spec = parameters->specs()[p];
       std::vector<float> values;
       for (int64_t i = 0; i < spec.size(); ++i)
         values.push_back(
             static_cast<float>(spec.initial_value + random_unit(1, Purpose::kSampling, i, p) - .5));
-      kernels.upload(parameters->master(p).data, values.data(), 4 * spec.size());
+      NAITE_CHECK(kernels.upload(parameters->master(p).data, values.data(), 4 * spec.size()).ok());
     }
   }
   std::vector<std::vector<float>> peaks() {
-    parameters->prepare_all();
-    program->forward();
+    NAITE_CHECK(parameters->prepare_all().ok());
+    NAITE_CHECK(program->forward().ok());
     std::vector<std::vector<float>> out;
     for (const model::HeadPeaks& of : heads) {
       out.emplace_back(of.query_heads.size());
-      program->read(of.values, out.back().data(), static_cast<int64_t>(4 * out.back().size()));
+      NAITE_CHECK(
+          program->read(of.values, out.back().data(), static_cast<int64_t>(4 * out.back().size()))
+              .ok());
     }
     return out;
   }
@@ -93,7 +94,8 @@ TEST(Clip, BringsScoresDownToTheLimit) {
     const auto natural = [](float peak) { return std::log(2.0) * peak; };
     const std::vector<std::vector<float>> before = pass.peaks();
     const size_t in_layer = before.size() / 2;
-    for (size_t i = 0; i < before.size(); ++i) optimizer.clip(pass.heads[i], before[i]);
+    for (size_t i = 0; i < before.size(); ++i)
+      ASSERT_TRUE(optimizer.clip(pass.heads[i], before[i]).ok());
     const std::vector<std::vector<float>> after = pass.peaks();
     int clipped = 0;
     for (size_t i = 0; i < in_layer; ++i) {
@@ -127,8 +129,7 @@ TEST(Clip, IsRefusedWhereQueriesAreNormed) {
          {"num_attention_heads", 2},
          {"intermediate_size", 24}}},
        {"train", {{"tokens", 64}, {"batch_tokens", 64}}},
-       {"optimizer",
-        {{"name", "muon"}, {"learning_rate", 0.01}, {"muon", {{"qk_clip", 100.0}}}}}},
+       {"optimizer", {{"name", "muon"}, {"learning_rate", 0.01}, {"muon", {{"qk_clip", 100.0}}}}}},
       "r.toml");
   ASSERT_FALSE(recipe.ok());
   EXPECT_EQ(recipe.error().message,

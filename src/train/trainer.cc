@@ -100,7 +100,7 @@ class Run {
   Status store(Kind kind, const fs::path& path);
   Status snapshot();
   Status log_validation(const ValidationReport& report);
-  std::vector<std::string> samples();
+  Result<std::vector<std::string>> samples();
   json record() const;
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
 
@@ -303,7 +303,7 @@ Status Run::log_end() {
 Status Run::enter_stage(const Recipe& stage) {
   NAITE_TRY(writer_.wait());
   const bool continues = engine_ != nullptr;
-  if (continues) engine_->save(snapshot_);
+  if (continues) NAITE_TRY(engine_->save(snapshot_));
   engine_.reset();
   recipe_ = &stage;
   NAITE_ASSIGN(model_, stage.make_model(tokenizer_->vocab_size()));
@@ -317,7 +317,7 @@ Status Run::enter_stage(const Recipe& stage) {
   audits_ = stage.audit_steps();
   if (!continues) return {};
   NAITE_TRY(engine_->check_shapes(snapshot_, fmt::format("stage {}", stage.stage)));
-  engine_->load(snapshot_);
+  NAITE_TRY(engine_->load(snapshot_));
   observer_.note(fmt::format("stage {} begins after step {}", stage.stage, step_));
   return {};
 }
@@ -349,19 +349,22 @@ Status Run::start() {
   NAITE_TRY(directory_.rewind_logs(-1));
   NAITE_TRY(events_->rewind(-1));
   NAITE_TRY(enter_stage(curriculum_.first()));
-  engine_->initialise(static_cast<uint64_t>(recipe_->seed), pool_);
+  NAITE_TRY(engine_->initialise(static_cast<uint64_t>(recipe_->seed), pool_));
   if (request_.start != nullptr) {
     if (request_.start->vocab_size != model_->vocab_size())
       return fail(
           "{}: the tokenizer has {} entries, the parent's {}; [tokenizer] file must name the "
           "parent's tokenizer.json",
           recipe_->name, model_->vocab_size(), request_.start->vocab_size);
-    engine_->save(snapshot_);
+    NAITE_TRY(engine_->save(snapshot_));
     snapshot_.masters = request_.start->masters;
-    engine_->load(snapshot_);
+    NAITE_TRY(engine_->load(snapshot_));
     NAITE_TRY(write_file(directory_.branch(), branch_.dump(2) + "\n"));
   }
-  if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
+  if (log_) {
+    NAITE_ASSIGN(const auto tensors, tensor_digests(*engine_, kernels_));
+    NAITE_TRY(log_->initial(tensors));
+  }
   observer_.note(fmt::format("starting {} from {} weights", directory_.path().string(),
                              request_.start == nullptr ? "random" : "grown"));
   return checkpoint();
@@ -377,9 +380,9 @@ Status Run::resume(const fs::path& state, bool of_another_recipe) {
   if (!of_another_recipe && digest != curriculum_.digest())
     return fail("{} was made by another recipe; choose another --run directory", state.string());
   NAITE_TRY(enter_stage(curriculum_.stage_of(step_)));
-  engine_->save(snapshot_);  // gives the shapes
+  NAITE_TRY(engine_->save(snapshot_));  // gives the shapes
   NAITE_TRY(formats::read_checkpoint(state, snapshot_));
-  engine_->load(snapshot_);
+  NAITE_TRY(engine_->load(snapshot_));
   saved_step_ = step_;
   NAITE_TRY(directory_.rewind_logs(step_));
   NAITE_TRY(events_->rewind(step_));
@@ -399,7 +402,10 @@ Status Run::branch() {
         request_.from.string(), (request_.from / "tokenizer.json").string());
   NAITE_TRY(resume(request_.from, true));
   NAITE_TRY(write_file(directory_.branch(), branch_.dump(2) + "\n"));
-  if (log_) NAITE_TRY(log_->initial(tensor_digests(*engine_, kernels_)));
+  if (log_) {
+    NAITE_ASSIGN(const auto tensors, tensor_digests(*engine_, kernels_));
+    NAITE_TRY(log_->initial(tensors));
+  }
   observer_.note(fmt::format("{} branches off {} after step {}", directory_.path().string(),
                              request_.from.string(), step_));
   return checkpoint();
@@ -457,10 +463,10 @@ Status Run::check_loss(const StepResult& result) {
 
 Status Run::one_step() {
   const double begin = now_seconds();
-  const StepResult result = engine_->gradient(*loader_, step_);
+  NAITE_ASSIGN(const StepResult result, engine_->gradient(*loader_, step_));
   NAITE_TRY(check_loss(result));
   if (log_) NAITE_TRY(log_->step(step_ + 1, digest_of(result)));
-  engine_->update(step_, result.grad_norm);
+  NAITE_TRY(engine_->update(step_, result.grad_norm));
   const double rate = recipe_->learning_rate(step_);
   ++step_;
   last_loss_ = result.loss;
@@ -527,7 +533,7 @@ json Run::record() const {
 // Copies the state to the host, after the write under way has ended.
 Status Run::snapshot() {
   NAITE_TRY(writer_.wait());
-  engine_->save(snapshot_);
+  NAITE_TRY(engine_->save(snapshot_));
   snapshot_.cursor = cursor_of(curriculum_, step_);
   last_save_ = now_seconds();
   saved_step_ = step_;
@@ -538,9 +544,9 @@ Status Run::snapshot() {
 Status Run::average() {
   if (!is_averaged(*recipe_, step_)) return {};
   NAITE_TRY(writer_.wait());
-  engine_->save(snapshot_);
+  NAITE_TRY(engine_->save(snapshot_));
   NAITE_TRY(average_checkpoints(*recipe_, step_, directory_, snapshot_));
-  engine_->load(snapshot_);
+  NAITE_TRY(engine_->load(snapshot_));
   return {};
 }
 
@@ -552,9 +558,10 @@ Status Run::checkpoint() {
   for (int source = 0; source < loader_->num_sources(); ++source) {
     if (loader_->num_validation_rows(source) == 0) continue;
     report.sources.push_back(loader_->source_name(source));
-    report.results.push_back(engine_->validate(*loader_, source));
+    NAITE_ASSIGN(const Engine::Validation found, engine_->validate(*loader_, source));
+    report.results.push_back(found);
   }
-  report.samples = samples();
+  NAITE_ASSIGN(report.samples, samples());
   NAITE_TRY(log_validation(report));
   const fs::path path = directory_.checkpoint(recipe_->stage, report.step, report.tokens);
   report.checkpoint = path.filename().string();
@@ -615,7 +622,7 @@ Status Run::log_validation(const ValidationReport& report) {
   return events_->flush();
 }
 
-std::vector<std::string> Run::samples() {
+Result<std::vector<std::string>> Run::samples() {
   std::vector<std::string> out;
   if (recipe_->sample.prompts.empty()) return out;
   infer::Generator generator(*model_, engine_->parameters(), recipe_->data.sequence_length);
@@ -632,10 +639,10 @@ std::vector<std::string> Run::samples() {
     options.seed = static_cast<uint64_t>(recipe_->seed);
     options.stop_token = end;
     std::vector<int32_t> tokens;
-    generator.generate(ids, options, [&](int32_t token) {
+    NAITE_TRY(generator.generate(ids, options, [&](int32_t token) {
       tokens.push_back(token);
       return true;
-    });
+    }));
     out.push_back(prompt + tokenizer_->decode(tokens, true));
   }
   return out;

@@ -405,8 +405,8 @@ std::vector<Attack> of_steps() {
     return [=](Forger& f) {
       f.train_on(0, nothing, [=](train::Engine& engine, const data::Loader& loader, int64_t step) {
         const bool other = from_there_on ? step >= at : step == at;
-        train::StepResult result = engine.gradient(loader, other ? (step + 1) % 20 : step);
-        engine.update(step, result.grad_norm);
+        train::StepResult result = *engine.gradient(loader, other ? (step + 1) % 20 : step);
+        NAITE_CHECK(engine.update(step, result.grad_norm).ok());
         if (!admitted) {
           train::HostBatch batch(f.curriculum().first());
           batch.fill(f.curriculum().first(), loader, step);
@@ -422,8 +422,9 @@ std::vector<Attack> of_steps() {
        [=](Forger& f) {
          f.train_on(0, nothing,
                     [](train::Engine& engine, const data::Loader& loader, int64_t step) {
-                      const train::StepResult result = engine.gradient(loader, step);
-                      engine.update(step >= 5 && step < 15 ? step / 2 : step, result.grad_norm);
+                      const train::StepResult result = *engine.gradient(loader, step);
+                      const int64_t admitted = step >= 5 && step < 15 ? step / 2 : step;
+                      NAITE_CHECK(engine.update(admitted, result.grad_norm).ok());
                       return result;
                     });
          f.seal();
@@ -436,8 +437,8 @@ std::vector<Attack> of_steps() {
        [=](Forger& f) {
          f.train_on(0, nothing,
                     [](train::Engine& engine, const data::Loader& loader, int64_t step) {
-                      const train::StepResult result = engine.gradient(loader, step);
-                      engine.update(step, step == 11 ? 1e3 : result.grad_norm);
+                      const train::StepResult result = *engine.gradient(loader, step);
+                      NAITE_CHECK(engine.update(step, step == 11 ? 1e3 : result.grad_norm).ok());
                       return result;
                     });
          f.seal();

@@ -165,8 +165,8 @@ void Forger::sign_head(const ledger::Head& head) const {
 }
 
 train::StepResult honest_step(train::Engine& engine, const data::Loader& loader, int64_t step) {
-  const train::StepResult result = engine.gradient(loader, step);
-  engine.update(step, result.grad_norm);
+  const train::StepResult result = *engine.gradient(loader, step);
+  NAITE_CHECK(engine.update(step, result.grad_norm).ok());
   return result;
 }
 
@@ -182,16 +182,16 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
       {path(), stage.data, stage.loader_seed(), stage.rows_per_step(), stage.total_steps()});
   train::Engine engine(*model, *kernels, stage, {});
   formats::TrainingState state;
-  engine.save(state);
+  NAITE_CHECK(engine.save(state).ok());
   ASSERT_TRUE(formats::read_checkpoint(this->state(from), state).ok());
   change(state);
-  engine.load(state);
+  NAITE_CHECK(engine.load(state).ok());
   std::vector<record::StepDigest> digests;
   auto store = [&](int64_t at) {
     for (json& entry : entries_) {
       if (!entry.contains("directory") || entry["step"] != at) continue;
       const fs::path directory = path() / entry["directory"].get<std::string>();
-      engine.save(state);
+      NAITE_CHECK(engine.save(state).ok());
       state.cursor = train::cursor_of(recipe, at);
       formats::CheckpointContent made = train::content_of(stage, *model, tokenizer, path());
       made.state = &state;
@@ -200,7 +200,7 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
       if (at > from) made.record["loss"] = entry["metrics"]["loss"] = loss;
       made.record["validation"] = json::object();
       for (int source = 0; source < loader.num_sources(); ++source) {
-        const train::Engine::Validation v = engine.validate(loader, source);
+        const train::Engine::Validation v = *engine.validate(loader, source);
         made.record["validation"][loader.source_name(source)] = {
             {"loss", v.loss}, {"bits_per_byte", v.bits_per_byte}};
       }

@@ -79,17 +79,17 @@ Result<Finding> Audit::initial() {
   progress("initial tensors", 0, 0);
   const train::Recipe& stage = stage_that_stored(history_.stored.front());
   NAITE_TRY(enter_to_train(stage));
-  engine_->initialise(static_cast<uint64_t>(stage.seed), pool_);
-  engine_->save(initial_);
+  NAITE_TRY(engine_->initialise(static_cast<uint64_t>(stage.seed), pool_));
+  NAITE_TRY(engine_->save(initial_));
   for (formats::TrainingState::Moments& moments : initial_.moments)
     std::fill(moments.values.begin(), moments.values.end(), 0.0f);
   initial_.cursor = train::cursor_of(curriculum_, history_.commitment.first_step());
   const bool from_seed = history_.commitment.branch.is_null();
   if (!from_seed) {
     NAITE_TRY(formats::read_checkpoint(request_.run / history_.stored.front().directory, initial_));
-    engine_->load(initial_);
+    NAITE_TRY(engine_->load(initial_));
   }
-  const std::map<std::string, std::string> tensors = train::tensor_digests(*engine_, kernels_);
+  NAITE_ASSIGN(const auto tensors, train::tensor_digests(*engine_, kernels_));
   if (tensors.size() != history_.initial.size())
     return fail("the log has {} initial tensors, the recipe gives {}", history_.initial.size(),
                 tensors.size());
@@ -213,7 +213,7 @@ Status Audit::metrics(const StoredState& state) {
   json expected = json::object();
   for (int source = 0; source < loader_->num_sources(); ++source) {
     if (loader_->num_validation_rows(source) == 0) continue;
-    const train::Engine::Validation found = engine_->validate(*loader_, source);
+    NAITE_ASSIGN(const train::Engine::Validation found, engine_->validate(*loader_, source));
     expected[loader_->source_name(source)] = {{"loss", found.loss},
                                               {"bits_per_byte", found.bits_per_byte}};
   }
@@ -230,21 +230,21 @@ Status Audit::replay(const Interval& interval) {
                 interval.begin->step + 1, interval.end->step);
   NAITE_TRY(enter_to_train(stage));
   NAITE_TRY(load_state(*interval.begin));
-  engine_->load(state_);
+  NAITE_TRY(engine_->load(state_));
   const int64_t first = interval.begin->step, last = interval.end->step;
   for (int64_t step = first; step < last; ++step) {
     if (stopped()) return fail("interrupted");
     progress("replaying", step - first, last - first);
-    const train::StepResult result = engine_->gradient(*loader_, step);
+    NAITE_ASSIGN(const train::StepResult result, engine_->gradient(*loader_, step));
     if (train::digest_of(result) != history_.step(step + 1))
       return fail("step {} gives other bits than the log has: loss {:.9g}, gradient norm {:.9g}",
                   step + 1, result.loss, result.grad_norm);
-    engine_->update(step, result.grad_norm);
+    NAITE_TRY(engine_->update(step, result.grad_norm));
   }
-  engine_->save(state_);
+  NAITE_TRY(engine_->save(state_));
   if (train::is_averaged(stage, last)) {
     NAITE_TRY(train::average_checkpoints(stage, last, run_, state_));
-    engine_->load(state_);
+    NAITE_TRY(engine_->load(state_));
   }
   state_.cursor = train::cursor_of(curriculum_, last);
   NAITE_ASSIGN(const std::string digest, formats::state_digest(state_, weights_type(stage)));

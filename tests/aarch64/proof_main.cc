@@ -37,9 +37,11 @@ struct Trainer {
       for (size_t i = 0; i < values.size(); ++i)
         values[i] = static_cast<float>(spec.initial_value +
                                        0.2 * random_unit(9, Purpose::kInitialTensor, i, p) - 0.1);
-      kernels.upload(parameters->master(p).data, values.data(), parameters->master(p).bytes());
+      NAITE_CHECK(
+          kernels.upload(parameters->master(p).data, values.data(), parameters->master(p).bytes())
+              .ok());
     }
-    parameters->prepare_all();
+    NAITE_CHECK(parameters->prepare_all().ok());
   }
 
   void step(int64_t number) {
@@ -53,21 +55,23 @@ struct Trainer {
       spans.insert(spans.end(), {begin, t + 1});
     }
     const float weight = 1.0f / 45;
-    program->write(inputs.ids, ids.data(), 4 * kTokens);
-    program->write(inputs.positions, positions.data(), 4 * kTokens);
-    program->write(inputs.spans, spans.data(), 8 * kTokens);
-    program->write(targets, next.data(), 4 * kTokens);
-    program->write(scale, &weight, 4);
-    program->forward();
-    program->backward(gradient, false);
+    NAITE_CHECK(program->write(inputs.ids, ids.data(), 4 * kTokens).ok());
+    NAITE_CHECK(program->write(inputs.positions, positions.data(), 4 * kTokens).ok());
+    NAITE_CHECK(program->write(inputs.spans, spans.data(), 8 * kTokens).ok());
+    NAITE_CHECK(program->write(targets, next.data(), 4 * kTokens).ok());
+    NAITE_CHECK(program->write(scale, &weight, 4).ok());
+    NAITE_CHECK(program->forward().ok());
+    NAITE_CHECK(program->backward(gradient, false).ok());
     const tape::SlabLayout& layout = parameters->layout();
     kernels::AdamWArguments a{1.0f, 0.9f, 0.1f, 0.95f, 0.05f, 1, 1, 1e-8f, 1e-2f, 0.999f};
     a.inverse_correction1 = static_cast<float>(1 / (1 - integer_power(0.9, number + 1)));
     a.inverse_correction2 = static_cast<float>(1 / (1 - integer_power(0.95, number + 1)));
     for (int p = 0; p < parameters->size(); ++p)
-      kernels.adamw(parameters->master(p), layout.view(gradient, p), layout.view(m, p),
-                    layout.view(v, p), a);
-    parameters->prepare_all();
+      NAITE_CHECK(kernels
+                      .submit(kernels::AdamW{parameters->master(p), layout.view(gradient, p),
+                                             layout.view(m, p), layout.view(v, p), a})
+                      .ok());
+    NAITE_CHECK(parameters->prepare_all().ok());
   }
 
   // FNV-1a, 64 bits: enough to tell bits apart, and needs no library.
@@ -75,7 +79,7 @@ struct Trainer {
     uint64_t hash = 14695981039346656037ull;
     auto add = [&](const View& view) {
       std::vector<unsigned char> bytes(view.bytes());
-      kernels.download(bytes.data(), view.data, view.bytes());
+      NAITE_CHECK(kernels.download(bytes.data(), view.data, view.bytes()).ok());
       for (unsigned char byte : bytes) hash = (hash ^ byte) * 1099511628211ull;
     };
     for (int p = 0; p < parameters->size(); ++p) {

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "kernels/cuda/elementwise.h"
-#include "kernels/observed.h"
 
 namespace naite::kernels::cuda {
 namespace {
@@ -49,12 +48,12 @@ class Check {
     constexpr float kFactor = 1.7f;
     NAITE_TRY(operation(
         "add", 3, dy, [&](size_t i) { return a[i] + b[i]; },
-        [&] { return add(device_, dy, da, db); }));
+        [&] { return cuda::run(device_, Add{dy, da, db}); }));
     NAITE_TRY(operation(
         "scale", 2, dy, [&](size_t i) { return a[i] * kFactor; },
-        [&] { return scale(device_, dy, da, kFactor); }));
+        [&] { return cuda::run(device_, Scale{dy, da, kFactor}); }));
     fmt::print("{:<24} {} of {}; training needs all\n", "operations on the GPU", done_,
-               ObservedKernels::operation_names().size());
+               Operations::kSize);
     fmt::print("{:<24} {}\n", "kernels launched", device_.launches());
     for (const View& view : {da, db, dy}) NAITE_TRY(device_.release(view.data));
     return wrong_ == 0 ? Status() : fail("{} of {} operations differ", wrong_, done_);

@@ -24,7 +24,7 @@ Status load(const formats::ModelFiles& files, tape::Parameters& parameters) {
     std::vector<float> values(static_cast<size_t>(spec.size()));
     NAITE_TRY(files.read(spec, values));
     const kernels::View view = parameters.master(i);
-    parameters.kernels().upload(view.data, values.data(), view.bytes());
+    NAITE_TRY(parameters.kernels().upload(view.data, values.data(), view.bytes()));
   }
   return {};
 }
@@ -35,17 +35,17 @@ model::Inputs inputs_of(tape::Tape& tape, int64_t count) {
           tape.data("spans", DType::kI32, count, 2), count};
 }
 
-void write_inputs(tape::Program& program, const model::Inputs& in,
-                  const std::vector<int32_t>& ids) {
+Status write_inputs(tape::Program& program, const model::Inputs& in,
+                    const std::vector<int32_t>& ids) {
   const auto count = static_cast<int64_t>(ids.size());
   std::vector<int32_t> positions, spans;
   for (int32_t t = 0; t < count; ++t) {
     positions.push_back(t);
     spans.insert(spans.end(), {0, t + 1});
   }
-  program.write(in.ids, ids.data(), 4 * count);
-  program.write(in.positions, positions.data(), 4 * count);
-  program.write(in.spans, spans.data(), 8 * count);
+  NAITE_TRY(program.write(in.ids, ids.data(), 4 * count));
+  NAITE_TRY(program.write(in.positions, positions.data(), 4 * count));
+  return program.write(in.spans, spans.data(), 8 * count);
 }
 
 Status write_logits(const model::Model& model, const formats::ModelFiles& files,
@@ -59,12 +59,12 @@ Status write_logits(const model::Model& model, const formats::ModelFiles& files,
   tape::Parameters parameters(kernels, DType::kF32, tape.parameters());
   tape::Program program(tape, parameters);
   NAITE_TRY(load(files, parameters));
-  parameters.prepare_all();
-  write_inputs(program, in, ids);
-  program.forward();
+  NAITE_TRY(parameters.prepare_all());
+  NAITE_TRY(write_inputs(program, in, ids));
+  NAITE_TRY(program.forward());
   std::vector<float> values(static_cast<size_t>(count * model.vocab_size()));
   const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
-  program.read(logits, values.data(), bytes);
+  NAITE_TRY(program.read(logits, values.data(), bytes));
   std::fwrite(values.data(), 1, static_cast<size_t>(bytes), stdout);
   return {};
 }
@@ -83,24 +83,23 @@ Status write_gradients(const model::Model& model, const formats::ModelFiles& fil
   tape::Parameters parameters(kernels, DType::kF32, tape.parameters());
   tape::Program program(tape, parameters);
   NAITE_TRY(load(files, parameters));
-  parameters.prepare_all();
-  write_inputs(program, in, ids);
+  NAITE_TRY(parameters.prepare_all());
+  NAITE_TRY(write_inputs(program, in, ids));
   std::vector<int32_t> next(ids.begin() + 1, ids.end());
   next.push_back(-1);
   const float share = 1.0f / static_cast<float>(count - 1);
-  program.write(targets, next.data(), 4 * count);
-  program.write(scale, &share, 4);
+  NAITE_TRY(program.write(targets, next.data(), 4 * count));
+  NAITE_TRY(program.write(scale, &share, 4));
   const tape::Block slab(kernels, parameters.layout().bytes());
-  program.forward();
-  program.backward(slab, false);
+  NAITE_TRY(program.forward());
+  NAITE_TRY(program.backward(slab, false));
   std::vector<formats::TensorSpec> specs;
   std::map<std::string, kernels::View> views;
   for (int p = 0; p < parameters.size(); ++p) {
     const tape::ParameterSpec& spec = parameters.specs()[p];
     const bool is_vector = spec.role == tape::Role::kVector;
-    specs.push_back(
-        {spec.name, formats::StoredType::kF32,
-         is_vector ? formats::Shape{spec.cols} : formats::Shape{spec.rows, spec.cols}});
+    specs.push_back({spec.name, formats::StoredType::kF32,
+                     is_vector ? formats::Shape{spec.cols} : formats::Shape{spec.rows, spec.cols}});
     views[spec.name] = parameters.layout().view(slab, p);
   }
   return formats::write_safetensors(
@@ -108,7 +107,7 @@ Status write_gradients(const model::Model& model, const formats::ModelFiles& fil
       [&](const formats::TensorSpec& spec, const formats::ByteSink& sink) -> Status {
         const kernels::View& view = views.at(spec.name);
         std::string bytes(static_cast<size_t>(view.bytes()), '\0');
-        kernels.download(bytes.data(), view.data, view.bytes());
+        NAITE_TRY(kernels.download(bytes.data(), view.data, view.bytes()));
         return sink(bytes.data(), bytes.size());
       });
 }

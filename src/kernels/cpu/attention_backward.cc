@@ -2,7 +2,7 @@
 // Attention backward, in the training form. A task owns one document and one key/value head: it
 // walks blocks of keys in ascending order and, for each, the heads of the group and the blocks of
 // queries in ascending order. So every chain of dk and dv runs within one block of keys, and every
-// chain of dq meets its keys in ascending order; no sum is split. Reduction order: kernels.h.
+// chain of dq meets its keys in ascending order; no sum is split. Reduction order: operations.h.
 // Flops: 2 (3 head_dim + 2 value_dim) a pair of a query and a key that it sees.
 #include "kernels/cpu/targets.h"
 
@@ -10,8 +10,8 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_backward.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_tiles-inl.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 
 #ifndef NAITE_KERNELS_CPU_ATTENTION_BACKWARD_CC_
@@ -322,21 +322,24 @@ NAITE_AFTER_VECTORS();
 #if HWY_ONCE
 namespace naite::kernels::cpu {
 
-void attention_backward(const Context& context, Gradient dq, Gradient dk, Gradient dv, View dy,
-                        View y, View lse, View q, View k, View v, View spans,
-                        AttentionArguments arguments, Workspace workspace) {
-  NAITE_CHECK(q.rows == k.rows, "attention backward of {} queries and {} keys: the cached form",
-              q.rows, k.rows);
-  const AttentionShape shape(context, q.dtype, q.rows, k.rows, arguments);
-  const AttentionMemory memory(context, shape, workspace);
-  const int64_t num_segments = find_segments(spans, memory.segments);
+int64_t workspace_bytes(const Context& context, const AttentionBackward& op) {
+  const AttentionShape shape(context, op.q, op.k, op.arguments);
+  return AttentionMemory(context, shape, BackwardScratch(shape, nullptr).bytes, nullptr).bytes;
+}
+
+void run(const Context& context, const AttentionBackward& op) {
+  NAITE_CHECK(!op.arguments.cached, "attention backward over a cache");
+  const AttentionShape shape(context, op.q, op.k, op.arguments);
+  const AttentionMemory memory(context, shape, BackwardScratch(shape, nullptr).bytes,
+                               op.workspace.data());
+  const int64_t num_segments = find_segments(op.spans, memory.segments);
   for (const Segment& s : std::span(memory.segments, static_cast<size_t>(num_segments)))
     NAITE_CHECK(s.first_position == 0 && s.begin == s.first_query,
                 "attention backward of queries from row {} at position {} of a document at row {}",
                 s.first_query, s.first_position, s.begin);
-  const BackwardCall call{shape, dq, dk, dv, dy, y, lse, q, k, v};
+  const BackwardCall call{shape, op.dq, op.dk, op.dv, op.dy, op.y, op.lse, op.q, op.k, op.v};
   const auto run = NAITE_CHOOSE(context.isa, attention_backward_task);
-  const int64_t heads = arguments.num_kv_heads;
+  const int64_t heads = op.arguments.num_kv_heads;
   context.pool.run(num_segments * heads, [&](int64_t task, int thread) {
     run(call, memory.segments[task / heads], task % heads, memory.of_thread(thread));
   });

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention forward. A tile of queries keeps its whole rows of scores (they stay in the
 // second-level cache up to some ten thousand keys), so the maximum is exact, nothing is ever
-// rescaled, and no tile size is part of the result. Reduction order: kernels.h. Flops: 2 (head_dim
-// + value_dim) a pair of a query and a key that it sees.
+// rescaled, and no tile size is part of the result. Reduction order: operations.h. Flops: 2
+// (head_dim + value_dim) a pair of a query and a key that it sees.
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_forward.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_tiles-inl.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 
 #ifndef NAITE_KERNELS_CPU_ATTENTION_FORWARD_CC_
@@ -330,26 +330,26 @@ Cut cut(const Context& context, const AttentionShape& shape, int64_t num_segment
 
 }  // namespace
 
-int64_t attention_workspace(const Context& context, DType compute, int64_t tokens, int64_t keys,
-                            AttentionArguments arguments) {
-  return AttentionMemory(context, {context, compute, tokens, keys, arguments}, {}).bytes;
+int64_t workspace_bytes(const Context& context, const Attention& op) {
+  const AttentionShape shape(context, op.q, op.k, op.arguments);
+  return AttentionMemory(context, shape, ForwardScratch(shape, nullptr).bytes, nullptr).bytes;
 }
 
-void attention(const Context& context, View y, View lse, View peaks, View q, View k, View v,
-               View spans, AttentionArguments arguments, Workspace workspace) {
-  const AttentionShape shape(context, q.dtype, q.rows, k.rows, arguments);
-  const AttentionMemory memory(context, shape, workspace);
-  const int64_t num_segments = find_segments(spans, memory.segments);
+void run(const Context& context, const Attention& op) {
+  const AttentionShape shape(context, op.q, op.k, op.arguments);
+  const AttentionMemory memory(context, shape, ForwardScratch(shape, nullptr).bytes,
+                               op.workspace.data());
+  const int64_t num_segments = find_segments(op.spans, memory.segments);
   if (num_segments == 0) return;
   const auto [parts, pieces] = cut(context, shape, num_segments);
-  const ForwardCall call{shape, y, lse, peaks, q, k, v};
+  const ForwardCall call{shape, op.y, op.lse, op.peaks, op.q, op.k, op.v};
   const auto run = NAITE_CHOOSE(context.isa, attention_forward_task);
   context.pool.run(
       num_segments * parts * pieces, [&, parts = parts, pieces = pieces](int64_t task, int thread) {
         // The last pieces see the most keys: begin with them.
         const int64_t piece = pieces - 1 - task % pieces, part = task / pieces % parts;
         const Segment& segment = memory.segments[task / pieces / parts];
-        const int64_t length = segment.num_queries, heads = arguments.num_kv_heads;
+        const int64_t length = segment.num_queries, heads = op.arguments.num_kv_heads;
         const ForwardTask cut{segment, heads * part / parts, heads * (part + 1) / parts,
                               length * piece / pieces, length * (piece + 1) / pieces};
         if (cut.first < cut.last) run(call, cut, memory.of_thread(thread));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// How attention cuts its work and its workspace. Nothing here reaches a result: kernels.h fixes the
-// order of every sum without naming a tile.
+// How attention cuts its work and its workspace. Nothing here reaches a result: operations.h fixes
+// the order of every sum without naming a tile.
 //
 // Operands of products are kept in "units" of four bytes along the summed dimension: one fp32
 // element, or (bf16 on a machine with vdpbf16ps) a pair of bf16 elements. Where that instruction is
@@ -69,14 +69,14 @@ class Carver {
 
 // The shapes of one call, and what follows from them.
 struct AttentionShape {
-  AttentionShape(const Context& context, DType compute, int64_t tokens, int64_t keys,
+  AttentionShape(const Context& context, const View& q, const View& k,
                  const AttentionArguments& arguments)
       : a(arguments),
-        format(attention_format(context.isa, compute)),
-        tokens(tokens),
-        keys(keys),
+        format(attention_format(context.isa, q.dtype)),
+        tokens(q.rows),
+        keys(k.rows),
         group(a.num_heads / a.num_kv_heads),
-        packed(tokens == keys),
+        packed(!a.cached),
         head_units(format_units(format, a.head_dim)),
         value_units(format_units(format, a.value_dim)),
         head_cols(round_up(a.head_dim, 16)),
@@ -170,17 +170,13 @@ struct BackwardScratch {
 
 // The workspace of one call: the segments, then the threads' scratch.
 struct AttentionMemory {
-  AttentionMemory(const Context& context, const AttentionShape& shape, Workspace workspace) {
-    thread_bytes = ForwardScratch(shape, nullptr).bytes;
-    // Only the training form, which packs whole documents, has a backward pass.
-    if (shape.packed) thread_bytes = std::max(thread_bytes, BackwardScratch(shape, nullptr).bytes);
-    Carver carver(workspace.data());
+  AttentionMemory(const Context& context, const AttentionShape& shape, int64_t thread_bytes,
+                  std::byte* workspace)
+      : thread_bytes(thread_bytes) {
+    Carver carver(workspace);
     segments = carver.take<Segment>(shape.tokens);
     threads = carver.take<std::byte>(thread_bytes * context.pool.num_threads());
     bytes = carver.used();
-    NAITE_CHECK(workspace.data() == nullptr || static_cast<int64_t>(workspace.size()) >= bytes,
-                "attention over {} tokens and {} keys needs a workspace of {} bytes and has {}",
-                shape.tokens, shape.keys, bytes, workspace.size());
   }
   std::byte* of_thread(int thread) const { return threads + thread * thread_bytes; }
 

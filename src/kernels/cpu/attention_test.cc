@@ -2,7 +2,7 @@
 // Attention against the reference where the operation table does not go: tiles that end everywhere,
 // values that overflow, underflow and cancel, and the promise that decoding, chunks of a prompt and
 // the whole sequence give the same bits.
-#include "kernels/cpu/attention.h"
+#include "kernels/kernels.h"
 
 #include <gtest/gtest.h>
 
@@ -67,6 +67,16 @@ Tensor spans_of(const std::vector<int32_t>& values) {
   return spans;
 }
 
+// With the workspace that the call asks for, full of NaN.
+template <class Op>
+void submit(Kernels& k, Op op) {
+  std::vector<std::byte> memory(static_cast<size_t>(k.workspace_bytes(op)) + 64, std::byte{0xff});
+  auto* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+  op.workspace = {aligned, memory.size() - 64};
+  const Status status = k.submit(op);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+}
+
 struct Outcome {
   Tensor y, lse, dq, dk, dv;
 };
@@ -91,14 +101,18 @@ Outcome run(Kernels& k, DType dtype, const std::vector<int64_t>& documents,
   Outcome out{Tensor(T, a.num_heads * a.value_dim, dtype), Tensor(T, a.num_heads, DType::kF32),
               Tensor(T, q.view.cols, dtype), Tensor(T, key.view.cols, dtype),
               Tensor(T, v.view.cols, dtype)};
-  std::vector<std::byte> memory(static_cast<size_t>(k.attention_workspace(dtype, T, T, a)) + 64,
-                                std::byte{0xff});
-  auto* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-  const Workspace workspace{aligned, memory.size() - 64};
-  k.attention(out.y.view, out.lse.view, {}, q.view, key.view, v.view, spans.view, a, workspace);
-  k.attention_backward({out.dq.view, true, false}, {out.dk.view, true, false},
-                       {out.dv.view, true, false}, dy.view, out.y.view, out.lse.view, q.view,
-                       key.view, v.view, spans.view, a, workspace);
+  submit(k, Attention{out.y.view, out.lse.view, {}, q.view, key.view, v.view, spans.view, a});
+  submit(k, AttentionBackward{{out.dq.view, true, false},
+                              {out.dk.view, true, false},
+                              {out.dv.view, true, false},
+                              dy.view,
+                              out.y.view,
+                              out.lse.view,
+                              q.view,
+                              key.view,
+                              v.view,
+                              spans.view,
+                              a});
   return out;
 }
 
@@ -171,11 +185,16 @@ TEST(Attention, DecodingAndChunksGiveTheBitsOfTheWholeSequence) {
         part.rows = last - first;
         return part;
       };
-      std::vector<std::byte> memory(
-          static_cast<size_t>(k.attention_workspace(dtype, last - first, keys.view.rows, a)) + 64);
-      auto* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-      k.attention(rows(y.view), rows(lse.view), {}, rows(q.view), keys.view, values.view,
-                  span_tensor.view, a, {aligned, memory.size() - 64});
+      AttentionArguments arguments = a;
+      arguments.cached = keys.view.rows != kTokens;
+      submit(k, Attention{rows(y.view),
+                          rows(lse.view),
+                          {},
+                          rows(q.view),
+                          keys.view,
+                          values.view,
+                          span_tensor.view,
+                          arguments});
     };
     Tensor whole(kTokens, 4 * 32, dtype), whole_lse(kTokens, 4, DType::kF32);
     answer(0, kTokens, key, v, 0, whole, whole_lse);

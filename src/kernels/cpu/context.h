@@ -2,7 +2,7 @@
 #pragma once
 // What every CPU operation is handed: the team of threads, the instruction set, and one scratch
 // buffer per thread. Operations are free functions, one header per family; cpu.h binds them to the
-// list in kernels.h.
+// list in operations.h.
 #include <cstddef>
 #include <cstdint>
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cpu/cpu.h"
-
+// The CPU backend: binds the list to this folder's functions. Owns one scratch buffer per thread of
+// the pool.
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/attention.h"
-#include "kernels/cpu/elementwise.h"
+#include "kernels/check.h"
 #include "kernels/cpu/memory.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/probe.h"
-#include "kernels/cpu/products.h"
 
 namespace naite::kernels::cpu {
 
@@ -19,16 +18,60 @@ constexpr int64_t kThreadBytes = int64_t{2} << 20;
 
 constexpr int kPeakSamples = 9;
 
-}  // namespace
+class CpuKernels final : public Kernels {
+ public:
+  CpuKernels(ThreadPool& pool, Isa isa) : context_{.pool = pool, .isa = isa} {
+    context_.thread_bytes = kThreadBytes;
+    context_.thread_memory = static_cast<std::byte*>(allocate(fixed_bytes()));
+  }
+  ~CpuKernels() override { release(context_.thread_memory, fixed_bytes()); }
+  CpuKernels(const CpuKernels&) = delete;
 
-CpuKernels::CpuKernels(ThreadPool& pool, Isa isa) : context_{.pool = pool, .isa = isa} {
-  context_.thread_bytes = kThreadBytes;
-  context_.thread_memory = static_cast<std::byte*>(allocate(fixed_bytes()));
-}
+  std::string name() const override { return fmt::format("cpu {}", isa_name(context_.isa)); }
+  double measure_peak_flops(DType compute) override;
 
-CpuKernels::~CpuKernels() { release(context_.thread_memory, fixed_bytes()); }
+  void* allocate(int64_t bytes) override { return allocate_zeroed(bytes); }
+  void release(void* memory, int64_t bytes) override { release_zeroed(memory, bytes); }
+  Status upload(void* to, const void* from_host, int64_t bytes, Stream) override {
+    std::memcpy(to, from_host, static_cast<size_t>(bytes));
+    return {};
+  }
+  Status download(void* to_host, const void* from, int64_t bytes, Stream) override {
+    std::memcpy(to_host, from, static_cast<size_t>(bytes));
+    return {};
+  }
+  int64_t fixed_bytes() const override {
+    return context_.thread_bytes * context_.pool.num_threads();
+  }
+  int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) const override {
+    return cpu::prepared_bytes(use, compute, rows, cols);
+  }
 
-std::string CpuKernels::name() const { return fmt::format("cpu {}", isa_name(context_.isa)); }
+  Status run(const Call& call, Stream) override {
+    if (kChecksCalls) NAITE_TRY(check_call(call));
+    return visit(call, [&](const auto& op) { return run_op(op); });
+  }
+  int64_t workspace_of(const Call& call) const override {
+    return visit(call, [&](const auto& op) -> int64_t {
+      if constexpr (requires { op.workspace; }) return cpu::workspace_bytes(context_, op);
+      return 0;
+    });
+  }
+
+ private:
+  template <class Op>
+  Status run_op(const Op& op) {
+    if constexpr (requires { op.workspace; }) {
+      const int64_t needed = cpu::workspace_bytes(context_, op);
+      if (static_cast<int64_t>(op.workspace.size()) < needed)
+        return fail("{}: a workspace of {} bytes, not {}", Op::kName, op.workspace.size(), needed);
+    }
+    cpu::run(context_, op);
+    return {};
+  }
+
+  Context context_;
+};
 
 double CpuKernels::measure_peak_flops([[maybe_unused]] DType compute) {
 #if defined(__x86_64__)
@@ -43,203 +86,7 @@ double CpuKernels::measure_peak_flops([[maybe_unused]] DType compute) {
 #endif
 }
 
-// --- memory -------------------------------------------------------------------------------------
-
-void* CpuKernels::allocate(int64_t bytes) { return allocate_zeroed(bytes); }
-
-void CpuKernels::release(void* memory, int64_t bytes) { release_zeroed(memory, bytes); }
-
-void CpuKernels::upload(void* to, const void* from_host, int64_t bytes) {
-  std::memcpy(to, from_host, static_cast<size_t>(bytes));
-}
-
-void CpuKernels::download(void* to_host, const void* from, int64_t bytes) {
-  std::memcpy(to_host, from, static_cast<size_t>(bytes));
-}
-
-int64_t CpuKernels::fixed_bytes() const {
-  return context_.thread_bytes * context_.pool.num_threads();
-}
-
-// --- parameters and products --------------------------------------------------------------------
-
-int64_t CpuKernels::prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) const {
-  return cpu::prepared_bytes(context_, use, compute, rows, cols);
-}
-
-void CpuKernels::prepare(void* prepared, Use use, DType compute, View master) {
-  cpu::prepare(context_, prepared, use, compute, master);
-}
-
-int64_t CpuKernels::linear_workspace(DType compute, int64_t tokens, int64_t in, int64_t out) const {
-  return std::max(cpu::linear_workspace(context_, compute, tokens, in, out),
-                  cpu::column_sum_workspace(context_, tokens, out));
-}
-
-void CpuKernels::linear(std::span<const Projection> parts, View x, Workspace workspace) {
-  cpu::linear(context_, parts, x, workspace);
-}
-
-void CpuKernels::linear_backward_input(Gradient dx, std::span<const Projection> parts,
-                                       Workspace workspace) {
-  cpu::linear_backward_input(context_, dx, parts, workspace);
-}
-
-void CpuKernels::linear_backward_weight(Gradient dw, View dy, View x, Workspace workspace) {
-  cpu::linear_backward_weight(context_, dw, dy, x, workspace);
-}
-
-void CpuKernels::column_sum(Gradient dbias, View dy, Workspace workspace) {
-  cpu::column_sum(context_, dbias, dy, workspace);
-}
-
-int64_t CpuKernels::linear_cross_entropy_workspace(DType compute, int64_t tokens, int64_t in,
-                                                   int64_t vocabulary, bool backward) const {
-  return cpu::linear_cross_entropy_workspace(context_, compute, tokens, in, vocabulary, backward);
-}
-
-void CpuKernels::linear_cross_entropy(View loss, View x, View w, View targets,
-                                      Workspace workspace) {
-  cpu::linear_cross_entropy(context_, loss, x, w, targets, workspace);
-}
-
-void CpuKernels::linear_cross_entropy_backward(View loss, Gradient dx, Gradient dw, View x, View w,
-                                               View targets, View scale, Workspace workspace) {
-  cpu::linear_cross_entropy_backward(context_, loss, dx, dw, x, w, targets, scale, workspace);
-}
-
-// --- attention ----------------------------------------------------------------------------------
-
-int64_t CpuKernels::attention_workspace(DType compute, int64_t tokens, int64_t keys,
-                                        AttentionArguments arguments) const {
-  return cpu::attention_workspace(context_, compute, tokens, keys, arguments);
-}
-
-void CpuKernels::attention(View y, View lse, View peaks, View q, View k, View v, View spans,
-                           AttentionArguments arguments, Workspace workspace) {
-  cpu::attention(context_, y, lse, peaks, q, k, v, spans, arguments, workspace);
-}
-
-void CpuKernels::attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y,
-                                    View lse, View q, View k, View v, View spans,
-                                    AttentionArguments arguments, Workspace workspace) {
-  cpu::attention_backward(context_, dq, dk, dv, dy, y, lse, q, k, v, spans, arguments, workspace);
-}
-
-void CpuKernels::store_rows(View cache, View x, View slots) {
-  cpu::store_rows(context_, cache, x, slots);
-}
-
-// --- element by element -------------------------------------------------------------------------
-
-int64_t CpuKernels::embed_workspace(int64_t tokens, int64_t vocabulary) const {
-  return cpu::embed_workspace(context_, tokens, vocabulary);
-}
-
-void CpuKernels::embed(View y, View ids, View table) { cpu::embed(context_, y, ids, table); }
-
-void CpuKernels::embed_backward(Gradient dtable, View dy, View ids, Workspace workspace) {
-  cpu::embed_backward(context_, dtable, dy, ids, workspace);
-}
-
-int64_t CpuKernels::rms_norm_workspace(int64_t tokens, int64_t cols) const {
-  return cpu::rms_norm_workspace(context_, tokens, cols);
-}
-
-void CpuKernels::rms_norm(View y, View rstd, View sum, View x, View delta, View w,
-                          NormArguments arguments) {
-  cpu::rms_norm(context_, y, rstd, sum, x, delta, w, arguments);
-}
-
-void CpuKernels::rms_norm_backward(Gradient dx, Gradient ddelta, Gradient dw, View dy, View dsum,
-                                   View x, View rstd, View w, NormArguments arguments,
-                                   Workspace workspace) {
-  cpu::rms_norm_backward(context_, dx, ddelta, dw, dy, dsum, x, rstd, w, arguments, workspace);
-}
-
-void CpuKernels::rope(View y, View x, View positions, View table, RopeArguments arguments) {
-  cpu::rope(context_, y, x, positions, table, arguments);
-}
-
-void CpuKernels::rope_backward(Gradient dx, View dy, View positions, View table,
-                               RopeArguments arguments) {
-  cpu::rope_backward(context_, dx, dy, positions, table, arguments);
-}
-
-void CpuKernels::gated(View y, View gate, View up, Activation activation) {
-  cpu::gated(context_, y, gate, up, activation);
-}
-
-void CpuKernels::gated_backward(Gradient dgate, Gradient dup, View dy, View gate, View up,
-                                Activation activation) {
-  cpu::gated_backward(context_, dgate, dup, dy, gate, up, activation);
-}
-
-int64_t CpuKernels::poly_norm_gated_workspace(int64_t tokens) const {
-  return cpu::poly_norm_gated_workspace(context_, tokens);
-}
-
-void CpuKernels::poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
-                                 double epsilon) {
-  cpu::poly_norm_gated(context_, y, rstd, gate, up, w, b, epsilon);
-}
-
-void CpuKernels::poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw, Gradient db,
-                                          View dy, View rstd, View gate, View up, View w, View b,
-                                          Workspace workspace) {
-  cpu::poly_norm_gated_backward(context_, dgate, dup, dw, db, dy, rstd, gate, up, w, b, workspace);
-}
-
-// --- differential attention ---------------------------------------------------------------------
-
-void CpuKernels::differential_lambda(View lambda, LambdaVectors vectors, double initial) {
-  cpu::differential_lambda(context_, lambda, vectors, initial);
-}
-
-void CpuKernels::differential_lambda_backward(LambdaGradients gradients, View dlambda,
-                                              LambdaVectors vectors) {
-  cpu::differential_lambda_backward(context_, gradients, dlambda, vectors);
-}
-
-int64_t CpuKernels::subtract_shared_workspace(int64_t tokens) const {
-  return cpu::subtract_shared_workspace(context_, tokens);
-}
-
-void CpuKernels::subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) {
-  cpu::subtract_shared(context_, y, x, shared, factor, head_dim);
-}
-
-void CpuKernels::subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor, View dy,
-                                          View shared, View factor, int64_t head_dim,
-                                          Workspace workspace) {
-  cpu::subtract_shared_backward(context_, dx, dshared, dfactor, dy, shared, factor, head_dim,
-                                workspace);
-}
-
-// --- sums and updates ---------------------------------------------------------------------------
-
-float CpuKernels::sum_squares(View x) { return cpu::sum_squares(context_, x); }
-
-void CpuKernels::add(View y, View a, View b) { cpu::add(context_, y, a, b); }
-
-void CpuKernels::zero(View y) { cpu::zero(context_, y); }
-
-void CpuKernels::scale(View y, View x, float factor) { cpu::scale(context_, y, x, factor); }
-
-void CpuKernels::column_max(View y, View x) { cpu::column_max(context_, y, x); }
-
-void CpuKernels::adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) {
-  cpu::adamw(context_, parameter, gradient, m, v, arguments);
-}
-
-int64_t CpuKernels::muon_workspace(int64_t rows, int64_t cols) const {
-  return cpu::muon_workspace(context_, rows, cols);
-}
-
-void CpuKernels::muon(View parameter, View gradient, View m, MuonArguments arguments,
-                      Workspace workspace) {
-  cpu::muon(context_, parameter, gradient, m, arguments, workspace);
-}
+}  // namespace
 
 }  // namespace naite::kernels::cpu
 

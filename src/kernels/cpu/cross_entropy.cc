@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "kernels/cpu/loss_rows.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/panels.h"
-#include "kernels/cpu/products.h"
 #include "kernels/cpu/row_products.h"
 
 namespace naite::kernels::cpu {
@@ -17,6 +17,10 @@ constexpr int64_t kBlockTokens = 256;  // even: pairs of tokens never straddle t
 
 int64_t logits_stride(int64_t vocabulary) { return round_up(vocabulary, 16); }
 
+int64_t logits_bytes(int64_t tokens, int64_t vocabulary) {
+  return 4 * logits_stride(vocabulary) * std::min(kBlockTokens, tokens);
+}
+
 class TokenBlocks {
  public:
   TokenBlocks(const Context& context, View x, View w, View targets, Workspace workspace)
@@ -26,11 +30,7 @@ class TokenBlocks {
         targets_(targets),
         bf16_(x.dtype == DType::kBf16),
         stride_(logits_stride(w.rows)),
-        logits_(reinterpret_cast<float*>(workspace.data())) {
-    NAITE_CHECK(
-        static_cast<int64_t>(workspace.size()) >= 4 * stride_ * std::min(kBlockTokens, x.rows),
-        "workspace of {} bytes for {} logits a token", workspace.size(), w.rows);
-  }
+        logits_(reinterpret_cast<float*>(workspace.data())) {}
 
   bool next() {
     first_ += count_;
@@ -106,25 +106,26 @@ class TokenBlocks {
 
 }  // namespace
 
-int64_t linear_cross_entropy_workspace(const Context&, DType, int64_t tokens, int64_t,
-                                       int64_t vocabulary, bool) {
-  return 4 * logits_stride(vocabulary) * std::min(kBlockTokens, tokens);
+int64_t workspace_bytes(const Context&, const LinearCrossEntropy& op) {
+  return logits_bytes(op.x.rows, op.w.rows);
 }
 
-void linear_cross_entropy(const Context& context, View loss, View x, View w, View targets,
-                          Workspace workspace) {
-  TokenBlocks blocks(context, x, w, targets, workspace);
-  while (blocks.next()) blocks.losses(loss);
+int64_t workspace_bytes(const Context&, const LinearCrossEntropyBackward& op) {
+  return logits_bytes(op.x.rows, op.w.rows);
 }
 
-void linear_cross_entropy_backward(const Context& context, View loss, Gradient dx, Gradient dw,
-                                   View x, View w, View targets, View scale, Workspace workspace) {
-  TokenBlocks blocks(context, x, w, targets, workspace);
+void run(const Context& context, const LinearCrossEntropy& op) {
+  TokenBlocks blocks(context, op.x, op.w, op.targets, op.workspace);
+  while (blocks.next()) blocks.losses(op.loss);
+}
+
+void run(const Context& context, const LinearCrossEntropyBackward& op) {
+  TokenBlocks blocks(context, op.x, op.w, op.targets, op.workspace);
   while (blocks.next()) {
-    blocks.losses(loss);
-    blocks.gradient(scale.as<float>()[0]);
-    if (dx.wanted) blocks.input_gradient(dx);
-    if (dw.wanted) blocks.weight_gradient(dw);
+    blocks.losses(op.loss);
+    blocks.gradient(op.scale.as<float>()[0]);
+    if (op.dx.wanted) blocks.input_gradient(op.dx);
+    if (op.dw.wanted) blocks.weight_gradient(op.dw);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What differential attention adds to attention: lambda, and the subtraction of a noise head from
-// every signal head of its group. Reduction order: kernels.h. Memory-bound: in bf16 and with g
+// every signal head of its group. Reduction order: operations.h. Memory-bound: in bf16 and with g
 // signal heads to a noise head, forward reads 2 + 2/g and writes 2 bytes an element, backward reads
 // as much and writes as much.
 #include "kernels/cpu/targets.h"
@@ -9,7 +9,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/differential.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -110,55 +110,52 @@ NAITE_AFTER_VECTORS();
 #if HWY_ONCE
 namespace naite::kernels::cpu {
 
-void differential_lambda(const Context& context, View lambda, LambdaVectors v, double initial) {
+void run(const Context& context, const DifferentialLambda& op) {
+  const LambdaVectors& v = op.vectors;
   const auto exp_of = NAITE_CHOOSE(context.isa, exp_dot);
-  lambda.as<float>()[0] =
-      (exp_of(v.q1, v.k1) - exp_of(v.q2, v.k2)) + static_cast<float>(initial);
+  op.lambda.as<float>()[0] =
+      (exp_of(v.q1, v.k1) - exp_of(v.q2, v.k2)) + static_cast<float>(op.initial);
 }
 
-void differential_lambda_backward(const Context& context, LambdaGradients gradients, View dlambda,
-                                  LambdaVectors v) {
+void run(const Context& context, const DifferentialLambdaBackward& op) {
+  const LambdaVectors& v = op.vectors;
   const auto exp_of = NAITE_CHOOSE(context.isa, exp_dot);
   const auto scale = NAITE_CHOOSE(context.isa, scale_vector);
-  const float d = dlambda.as<float>()[0];
+  const float d = op.dlambda.as<float>()[0];
   const float d1 = d * exp_of(v.q1, v.k1), d2 = -(d * exp_of(v.q2, v.k2));
-  scale(gradients.q1, v.k1, d1);
-  scale(gradients.k1, v.q1, d1);
-  scale(gradients.q2, v.k2, d2);
-  scale(gradients.k2, v.q2, d2);
+  scale(op.gradients.q1, v.k1, d1);
+  scale(op.gradients.k1, v.q1, d1);
+  scale(op.gradients.q2, v.k2, d2);
+  scale(op.gradients.k2, v.q2, d2);
 }
 
-int64_t subtract_shared_workspace(const Context&, int64_t tokens) {
-  return (tokens + kColumnBlock - 1) / kColumnBlock * static_cast<int64_t>(sizeof(float));
+int64_t workspace_bytes(const Context&, const SubtractSharedBackward& op) {
+  return (op.dy.rows + kColumnBlock - 1) / kColumnBlock * static_cast<int64_t>(sizeof(float));
 }
 
-void subtract_shared(const Context& context, View y, View x, View shared, View factor,
-                     int64_t head_dim) {
-  const Subtraction s{y, x, shared, factor.as<float>()[0], head_dim};
+void run(const Context& context, const SubtractShared& op) {
+  const Subtraction s{op.y, op.x, op.shared, op.factor.as<float>()[0], op.head_dim};
   const auto rows = NAITE_CHOOSE_PAIRED(context.isa, subtract_rows);
-  split(context, x.rows, row_grain(x.cols),
+  split(context, op.x.rows, row_grain(op.x.cols),
         [&](int64_t begin, int64_t end, int) { rows(s, begin, end); });
 }
 
-void subtract_shared_backward(const Context& context, Gradient dx, Gradient dshared,
-                              Gradient dfactor, View dy, View shared, View factor, int64_t head_dim,
-                              Workspace workspace) {
-  NAITE_CHECK(static_cast<int64_t>(workspace.size()) >= subtract_shared_workspace(context, dy.rows),
-              "a workspace of {} bytes for {} tokens", workspace.size(), dy.rows);
-  NAITE_CHECK(shared.cols * static_cast<int64_t>(sizeof(float)) <= context.thread_bytes,
-              "{} shared columns", shared.cols);
-  const SubtractionBackward s{dx, dshared, dy, shared, factor.as<float>()[0], head_dim};
+void run(const Context& context, const SubtractSharedBackward& op) {
+  NAITE_CHECK(op.shared.cols * static_cast<int64_t>(sizeof(float)) <= context.thread_bytes,
+              "{} shared columns", op.shared.cols);
+  const SubtractionBackward s{op.dx,      op.dshared, op.dy, op.shared, op.factor.as<float>()[0],
+                              op.head_dim};
   const auto rows = NAITE_CHOOSE_PAIRED(context.isa, subtract_backward_rows);
-  auto* parts = reinterpret_cast<float*>(workspace.data());
-  split(context, dy.rows, kColumnBlock, [&](int64_t begin, int64_t end, int thread) {
+  auto* parts = reinterpret_cast<float*>(op.workspace.data());
+  split(context, op.dy.rows, kColumnBlock, [&](int64_t begin, int64_t end, int thread) {
     parts[begin / kColumnBlock] =
         rows(s, begin, end, reinterpret_cast<float*>(context.scratch(thread)));
   });
-  if (!dfactor.wanted || dy.rows == 0) return;
-  const int64_t blocks = (dy.rows + kColumnBlock - 1) / kColumnBlock;
+  if (!op.dfactor.wanted || op.dy.rows == 0) return;
+  const int64_t blocks = (op.dy.rows + kColumnBlock - 1) / kColumnBlock;
   const float total = tree_sum<float>(0, blocks, [&](int64_t b) { return parts[b]; }) + 0.0f;
-  float& to = dfactor.view.as<float>()[0];
-  to = dfactor.accumulate ? to + total : total;
+  float& to = op.dfactor.view.as<float>()[0];
+  to = op.dfactor.accumulate ? to + total : total;
 }
 
 }  // namespace naite::kernels::cpu

@@ -8,8 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/embedding.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/attention.h"
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -63,34 +62,30 @@ NAITE_AFTER_VECTORS();
 #if HWY_ONCE
 namespace naite::kernels::cpu {
 
-void embed(const Context& context, View y, View ids, View table) {
+void run(const Context& context, const Embed& op) {
   const auto copy = NAITE_CHOOSE(context.isa, copy_rows);
-  split(context, y.rows, row_grain(y.cols), [&](int64_t begin, int64_t end, int) {
-    copy(y, nullptr, table, ids.as<int32_t>(), begin, end);
+  split(context, op.y.rows, row_grain(op.y.cols), [&](int64_t begin, int64_t end, int) {
+    copy(op.y, nullptr, op.table, op.ids.as<int32_t>(), begin, end);
   });
 }
 
-void store_rows(const Context& context, View cache, View x, View slots) {
+void run(const Context& context, const StoreRows& op) {
   const auto copy = NAITE_CHOOSE(context.isa, copy_rows);
-  split(context, x.rows, row_grain(x.cols), [&](int64_t begin, int64_t end, int) {
-    copy(cache, slots.as<int32_t>(), x, nullptr, begin, end);
+  split(context, op.x.rows, row_grain(op.x.cols), [&](int64_t begin, int64_t end, int) {
+    copy(op.cache, op.slots.as<int32_t>(), op.x, nullptr, begin, end);
   });
 }
 
-int64_t embed_workspace(const Context&, int64_t tokens, int64_t vocabulary) {
-  return (tokens + vocabulary + 1) * static_cast<int64_t>(sizeof(int32_t));
+int64_t workspace_bytes(const Context&, const EmbedBackward& op) {
+  return (op.dy.rows + op.dtable.view.rows + 1) * static_cast<int64_t>(sizeof(int32_t));
 }
 
-void embed_backward(const Context& context, Gradient dtable, View dy, View ids,
-                    Workspace workspace) {
-  if (!dtable.wanted) return;
-  const int64_t vocabulary = dtable.view.rows, tokens = dy.rows;
-  NAITE_CHECK(
-      static_cast<int64_t>(workspace.size()) >= embed_workspace(context, tokens, vocabulary),
-      "a workspace of {} bytes for {} tokens", workspace.size(), tokens);
-  auto* ends = reinterpret_cast<int32_t*>(workspace.data());  // [V + 1]
-  int32_t* order = ends + vocabulary + 1;                     // [T], tokens sorted by id
-  const int32_t* id = ids.as<int32_t>();
+void run(const Context& context, const EmbedBackward& op) {
+  if (!op.dtable.wanted) return;
+  const int64_t vocabulary = op.dtable.view.rows, tokens = op.dy.rows;
+  auto* ends = reinterpret_cast<int32_t*>(op.workspace.data());  // [V + 1]
+  int32_t* order = ends + vocabulary + 1;                        // [T], tokens sorted by id
+  const int32_t* id = op.ids.as<int32_t>();
   std::fill(ends, ends + vocabulary + 1, 0);
   for (int64_t t = 0; t < tokens; ++t) ++ends[id[t] + 1];
   for (int64_t v = 0; v < vocabulary; ++v) ends[v + 1] += ends[v];
@@ -98,14 +93,15 @@ void embed_backward(const Context& context, Gradient dtable, View dy, View ids,
   for (int64_t t = 0; t < tokens; ++t) order[ends[id[t]]++] = static_cast<int32_t>(t);
 
   const auto add = NAITE_CHOOSE(context.isa, add_rows);
-  const int64_t row_bytes = dtable.view.cols * dtype_bytes(dtable.view.dtype);
-  split(context, vocabulary, row_grain(dy.cols), [&](int64_t first, int64_t last, int) {
+  const int64_t row_bytes = op.dtable.view.cols * dtype_bytes(op.dtable.view.dtype);
+  split(context, vocabulary, row_grain(op.dy.cols), [&](int64_t first, int64_t last, int) {
     for (int64_t v = first; v < last; ++v) {
       const int32_t begin = v == 0 ? 0 : ends[v - 1];
       if (ends[v] > begin) {
-        add(dtable, v, dy, order + begin, ends[v] - begin, tokens - ends[v]);
-      } else if (!dtable.accumulate) {
-        std::memset(dtable.view.as<std::byte>() + v * row_bytes, 0, static_cast<size_t>(row_bytes));
+        add(op.dtable, v, op.dy, order + begin, ends[v] - begin, tokens - ends[v]);
+      } else if (!op.dtable.accumulate) {
+        std::memset(op.dtable.view.as<std::byte>() + v * row_bytes, 0,
+                    static_cast<size_t>(row_bytes));
       }
     }
   });

@@ -6,7 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/gated.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -43,17 +43,17 @@ NAITE_AFTER_VECTORS();
 #if HWY_ONCE
 namespace naite::kernels::cpu {
 
-void gated(const Context& context, View y, View gate, View up, Activation) {
+void run(const Context& context, const Gated& op) {
   const auto range = NAITE_CHOOSE_PAIRED(context.isa, gate_range);
-  split(context, y.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(y, gate, up, begin, end); });
+  split(context, op.y.size(), kFlatGrain,
+        [&](int64_t begin, int64_t end, int) { range(op.y, op.gate, op.up, begin, end); });
 }
 
-void gated_backward(const Context& context, Gradient dgate, Gradient dup, View dy, View gate,
-                    View up, Activation) {
+void run(const Context& context, const GatedBackward& op) {
   const auto range = NAITE_CHOOSE_PAIRED(context.isa, gate_backward_range);
-  split(context, dy.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(dgate, dup, dy, gate, up, begin, end); });
+  split(context, op.dy.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
+    range(op.dgate, op.dup, op.dy, op.gate, op.up, begin, end);
+  });
 }
 
 }  // namespace naite::kernels::cpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Softmax and loss of one row of logits, and its gradient: kernels.h, "output projection with
+// Softmax and loss of one row of logits, and its gradient: operations.h, "output projection with
 // loss".
 #include <cstdint>
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Muon's step of one matrix: momentum, five Newton-Schulz steps on products of products.h, update.
-// Reduction order: kernels.h. 10 (l s s + s s s) fused operations each for three products a step;
-// everything between them is memory-bound.
+// Muon's step of one matrix: momentum, five Newton-Schulz steps on products of products.cc, update.
+// Reduction order: operations.h. 10 (l s s + s s s) fused operations each for three products a
+// step; everything between them is memory-bound.
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/muon.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/elementwise.h"
-#include "kernels/cpu/products.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -45,9 +44,9 @@ void combine_range(const View& y, float p, const View& x, float q, const View& z
   const Source x_source(x), z_source(z);
   const Sink<> sink(y);
   each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
-    sink.write(i, count,
-               lanes_fma(lanes_set(p), x_source.read(i, count),
-                         lanes_set(q) * z_source.read(i, count)));
+    sink.write(
+        i, count,
+        lanes_fma(lanes_set(p), x_source.read(i, count), lanes_set(q) * z_source.read(i, count)));
   });
 }
 
@@ -79,15 +78,15 @@ class Pieces {
 };
 
 struct MuonMemory {
-  MuonMemory(const Context& context, Pieces& pieces, int64_t rows, int64_t cols) {
+  MuonMemory(Pieces& pieces, int64_t rows, int64_t cols) {
     const int64_t l = std::max(rows, cols), s = std::min(rows, cols);
     u = pieces.take(DType::kBf16, rows, cols);
     z = rows < cols ? pieces.take(DType::kBf16, l, s) : u;
     y = pieces.take(DType::kF32, l, s);
     gram = pieces.take(DType::kF32, s, s);
     gram_rounded = pieces.take(DType::kBf16, s, s);
-    factor = View{pieces.take(prepared_bytes(context, Use::kMatrix, DType::kBf16, s, s)),
-                  DType::kBf16, s, s};
+    factor =
+        View{pieces.take(prepared_bytes(Use::kMatrix, DType::kBf16, s, s)), DType::kBf16, s, s};
   }
   View u, z, y, gram, gram_rounded, factor;
 };
@@ -108,17 +107,17 @@ void newton_schulz_step(const Context& context, const MuonMemory& at, const floa
   const auto combine = NAITE_CHOOSE(context.isa, combine_range);
   const auto scale = NAITE_CHOOSE(context.isa, rounded_scale_range);
   const Gradient gram{at.gram, true, false};
-  linear_backward_weight(context, gram, at.z, at.z, {});
+  run(context, LinearBackwardWeight{gram, at.z, at.z, {}});
   split(context, at.gram.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
     scale(at.gram_rounded, at.gram, 1.0f, begin, end);
   });
-  linear_backward_weight(context, gram, at.gram_rounded, at.gram_rounded, {});
+  run(context, LinearBackwardWeight{gram, at.gram_rounded, at.gram_rounded, {}});
   split(context, at.gram.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
     combine(at.gram, abc[2], at.gram, abc[1], at.gram_rounded, begin, end);
   });
-  prepare(context, at.factor.data, Use::kMatrix, DType::kBf16, at.gram);
+  run(context, Prepare{at.factor, at.gram, Use::kMatrix});
   const Projection product{at.y, at.factor, {}};
-  linear(context, {&product, 1}, at.z, {});
+  run(context, Linear{{&product, 1}, at.z, {}});
   split(context, at.z.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
     combine(at.z, abc[0], at.z, 1.0f, at.y, begin, end);
   });
@@ -126,33 +125,31 @@ void newton_schulz_step(const Context& context, const MuonMemory& at, const floa
 
 }  // namespace
 
-int64_t muon_workspace(const Context& context, int64_t rows, int64_t cols) {
+int64_t workspace_bytes(const Context&, const Muon& op) {
   Pieces pieces(nullptr);
-  MuonMemory(context, pieces, rows, cols);
+  MuonMemory(pieces, op.gradient.rows, op.gradient.cols);
   return pieces.used();
 }
 
-void muon(const Context& context, View parameter, View gradient, View m, MuonArguments a,
-          Workspace workspace) {
-  const int64_t rows = parameter.rows, cols = parameter.cols;
-  NAITE_CHECK(static_cast<int64_t>(workspace.size()) >= muon_workspace(context, rows, cols),
-              "a workspace of {} bytes for [{}, {}]", workspace.size(), rows, cols);
-  Pieces pieces(workspace.data());
-  const MuonMemory at(context, pieces, rows, cols);
+void run(const Context& context, const Muon& op) {
+  const MuonArguments& a = op.arguments;
+  const int64_t rows = op.parameter.rows, cols = op.parameter.cols;
+  Pieces pieces(op.workspace.data());
+  const MuonMemory at(pieces, rows, cols);
   const auto momentum = NAITE_CHOOSE(context.isa, momentum_range);
   const auto scale = NAITE_CHOOSE(context.isa, rounded_scale_range);
   const auto combine = NAITE_CHOOSE(context.isa, combine_range);
-  split(context, parameter.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { momentum(at.u, m, gradient, a, begin, end); });
+  split(context, op.parameter.size(), kFlatGrain,
+        [&](int64_t begin, int64_t end, int) { momentum(at.u, op.m, op.gradient, a, begin, end); });
   const float inverse = 1.0f / (std::sqrt(sum_squares(context, at.u)) + kMuonEpsilon);
-  split(context, parameter.size(), kFlatGrain,
+  split(context, op.parameter.size(), kFlatGrain,
         [&](int64_t begin, int64_t end, int) { scale(at.u, at.u, inverse, begin, end); });
   const bool turned = rows < cols;
   if (turned) transpose(context, at.z, at.u);
   for (const auto& coefficients : kNewtonSchulz) newton_schulz_step(context, at, coefficients);
   if (turned) transpose(context, at.u, at.z);
-  split(context, parameter.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    combine(parameter, -a.learning_rate, at.u, a.decay, parameter, begin, end);
+  split(context, op.parameter.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
+    combine(op.parameter, -a.learning_rate, at.u, a.decay, op.parameter, begin, end);
   });
 }
 

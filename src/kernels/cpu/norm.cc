@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // RMS norm with the residual add, its backward in one pass over the rows, and column sums.
-// Reduction order: kernels.h, "sum" within a row and "column" over rows. Memory-bound: forward with
-// add reads 6 and writes 6 bytes an element in bf16, backward reads 10 and writes 6.
+// Reduction order: operations.h, "sum" within a row and "column" over rows. Memory-bound: forward
+// with add reads 6 and writes 6 bytes an element in bf16, backward reads 10 and writes 6.
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/norm.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -57,8 +57,7 @@ void norm_vectors(const cpu::NormForward& f, int64_t begin, int64_t end) {
     f.rstd.as<float>()[r] = scale;
     const Lanes factor = lanes_set(scale);
     each_lanes(0, n, [&](int64_t i, int count) NAITE_VECTORS {
-      y.write(at + i, count,
-              (normed.read(at + i, count) * factor) * (w.read(i, count) * w_scale));
+      y.write(at + i, count, (normed.read(at + i, count) * factor) * (w.read(i, count) * w_scale));
     });
   }
 }
@@ -159,72 +158,68 @@ void join(const Context& context, const Gradient& to, float* parts, int64_t bloc
   });
 }
 
-float* parts_of(Workspace workspace, int64_t blocks, int64_t cols) {
-  NAITE_CHECK(workspace.size() >= static_cast<size_t>(blocks * cols) * sizeof(float),
-              "a workspace of {} bytes for {} x {} partial sums", workspace.size(), blocks, cols);
-  return reinterpret_cast<float*>(workspace.data());
+int64_t parts_bytes(int64_t rows, int64_t cols) {
+  return column_blocks(rows) * cols * static_cast<int64_t>(sizeof(float));
 }
+float* parts_of(Workspace workspace) { return reinterpret_cast<float*>(workspace.data()); }
 
 }  // namespace
 
-int64_t rms_norm_workspace(const Context&, int64_t tokens, int64_t cols) {
-  // The width of one vector is not known here: h heads of width cols / h need ceil(tokens h / 64)
-  // blocks of cols / h sums, which is at most this.
-  return (tokens * cols / kColumnBlock + cols) * static_cast<int64_t>(sizeof(float));
+int64_t workspace_bytes(const Context&, const RmsNormBackward& op) {
+  return parts_bytes(op.x.rows * op.arguments.heads, op.x.cols / op.arguments.heads);
 }
 
-void rms_norm(const Context& context, View y, View rstd, View sum, View x, View delta, View w,
-              NormArguments arguments) {
-  NAITE_CHECK(!delta || sum.dtype == DType::kF32, "a residual sum in {}", dtype_name(sum.dtype));
-  const NormForward forward{.y = y,
-                            .rstd = rstd,
-                            .sum = sum,
-                            .x = x,
-                            .delta = delta,
-                            .w = w,
-                            .width = x.cols / arguments.heads,
-                            .epsilon = static_cast<float>(arguments.epsilon),
-                            .scale = static_cast<float>(arguments.scale)};
+void run(const Context& context, const RmsNorm& op) {
+  NAITE_CHECK(!op.delta || op.sum.dtype == DType::kF32, "a residual sum in {}",
+              dtype_name(op.sum.dtype));
+  const NormForward forward{.y = op.y,
+                            .rstd = op.rstd,
+                            .sum = op.sum,
+                            .x = op.x,
+                            .delta = op.delta,
+                            .w = op.w,
+                            .width = op.x.cols / op.arguments.heads,
+                            .epsilon = static_cast<float>(op.arguments.epsilon),
+                            .scale = static_cast<float>(op.arguments.scale)};
   const auto norm = NAITE_CHOOSE_PAIRED(context.isa, norm_vectors);
-  split(context, x.rows * arguments.heads, row_grain(forward.width),
+  split(context, op.x.rows * op.arguments.heads, row_grain(forward.width),
         [&](int64_t begin, int64_t end, int) { norm(forward, begin, end); });
 }
 
-void rms_norm_backward(const Context& context, Gradient dx, Gradient ddelta, Gradient dw, View dy,
-                       View dsum, View x, View rstd, View w, NormArguments arguments,
-                       Workspace workspace) {
-  const NormBackward backward{.dx = dx,
-                              .ddelta = ddelta,
-                              .dy = dy,
-                              .dsum = dsum,
-                              .x = x,
-                              .rstd = rstd,
-                              .w = w,
-                              .width = x.cols / arguments.heads,
-                              .scale = static_cast<float>(arguments.scale)};
-  const int64_t vectors = x.rows * arguments.heads, blocks = column_blocks(vectors);
-  float* parts = dw.wanted ? parts_of(workspace, blocks, backward.width) : nullptr;
+void run(const Context& context, const RmsNormBackward& op) {
+  const NormBackward backward{.dx = op.dx,
+                              .ddelta = op.ddelta,
+                              .dy = op.dy,
+                              .dsum = op.dsum,
+                              .x = op.x,
+                              .rstd = op.rstd,
+                              .w = op.w,
+                              .width = op.x.cols / op.arguments.heads,
+                              .scale = static_cast<float>(op.arguments.scale)};
+  const int64_t vectors = op.x.rows * op.arguments.heads, blocks = column_blocks(vectors);
+  float* parts = op.dw.wanted ? parts_of(op.workspace) : nullptr;
   const auto norm = NAITE_CHOOSE_PAIRED(context.isa, norm_backward_vectors);
   split(context, vectors, kColumnBlock, [&](int64_t begin, int64_t end, int) {
     float* part = parts == nullptr ? nullptr : parts + begin / kColumnBlock * backward.width;
     norm(backward, begin, end, part);
   });
-  if (dw.wanted && blocks > 0) join(context, dw, parts, blocks, backward.width, backward.scale);
+  if (op.dw.wanted && blocks > 0)
+    join(context, op.dw, parts, blocks, backward.width, backward.scale);
 }
 
-int64_t column_sum_workspace(const Context&, int64_t tokens, int64_t cols) {
-  return column_blocks(tokens) * cols * static_cast<int64_t>(sizeof(float));
+int64_t workspace_bytes(const Context&, const ColumnSum& op) {
+  return parts_bytes(op.dy.rows, op.dy.cols);
 }
 
-void column_sum(const Context& context, Gradient dbias, View dy, Workspace workspace) {
-  const int64_t blocks = column_blocks(dy.rows);
-  if (!dbias.wanted || blocks == 0) return;
-  float* parts = parts_of(workspace, blocks, dy.cols);
+void run(const Context& context, const ColumnSum& op) {
+  const int64_t blocks = column_blocks(op.dy.rows);
+  if (!op.dbias.wanted || blocks == 0) return;
+  float* parts = parts_of(op.workspace);
   const auto sum_block = NAITE_CHOOSE(context.isa, column_block);
-  split(context, dy.rows, kColumnBlock, [&](int64_t begin, int64_t end, int) {
-    sum_block(dy, begin, end, parts + begin / kColumnBlock * dy.cols);
+  split(context, op.dy.rows, kColumnBlock, [&](int64_t begin, int64_t end, int) {
+    sum_block(op.dy, begin, end, parts + begin / kColumnBlock * op.dy.cols);
   });
-  join(context, dbias, parts, blocks, dy.cols, 1.0f);
+  join(context, op.dbias, parts, blocks, op.dy.cols, 1.0f);
 }
 
 }  // namespace naite::kernels::cpu

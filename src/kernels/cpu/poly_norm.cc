@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gated unit with PolyNorm, two passes over each row both ways, the second one in cache.
-// Reduction order: kernels.h, "sum" within a row and "column" over rows. In bf16 forward reads 4
+// Reduction order: operations.h, "sum" within a row and "column" over rows. In bf16 forward reads 4
 // and writes 2 bytes an element, backward reads 6 and writes 4.
 #include "kernels/cpu/targets.h"
 
@@ -8,7 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/poly_norm.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -132,35 +132,29 @@ NAITE_AFTER_VECTORS();
 #if HWY_ONCE
 namespace naite::kernels::cpu {
 
-int64_t poly_norm_gated_workspace(const Context&, int64_t tokens) {
-  const int64_t blocks = (tokens + kColumnBlock - 1) / kColumnBlock;
+int64_t workspace_bytes(const Context&, const PolyNormGatedBackward& op) {
+  const int64_t blocks = (op.gate.rows + kColumnBlock - 1) / kColumnBlock;
   return blocks * kPolyParts * static_cast<int64_t>(sizeof(float));
 }
 
-void poly_norm_gated(const Context& context, View y, View rstd, View gate, View up, View w, View b,
-                     double epsilon) {
-  const PolyNorm f = NAITE_CHOOSE(context.isa, poly_norm_of)(rstd, gate, up, w, b);
+void run(const Context& context, const PolyNormGated& op) {
+  const PolyNorm f = NAITE_CHOOSE(context.isa, poly_norm_of)(op.rstd, op.gate, op.up, op.w, op.b);
   const auto rows = NAITE_CHOOSE_PAIRED(context.isa, poly_norm_rows);
-  split(context, gate.rows, row_grain(gate.cols), [&](int64_t begin, int64_t end, int) {
-    rows(f, y, static_cast<float>(epsilon), begin, end);
+  split(context, op.gate.rows, row_grain(op.gate.cols), [&](int64_t begin, int64_t end, int) {
+    rows(f, op.y, static_cast<float>(op.epsilon), begin, end);
   });
 }
 
-void poly_norm_gated_backward(const Context& context, Gradient dgate, Gradient dup, Gradient dw,
-                              Gradient db, View dy, View rstd, View gate, View up, View w, View b,
-                              Workspace workspace) {
-  NAITE_CHECK(
-      static_cast<int64_t>(workspace.size()) >= poly_norm_gated_workspace(context, gate.rows),
-      "a workspace of {} bytes for {} tokens", workspace.size(), gate.rows);
-  const PolyNorm f = NAITE_CHOOSE(context.isa, poly_norm_of)(rstd, gate, up, w, b);
+void run(const Context& context, const PolyNormGatedBackward& op) {
+  const PolyNorm f = NAITE_CHOOSE(context.isa, poly_norm_of)(op.rstd, op.gate, op.up, op.w, op.b);
   const auto rows = NAITE_CHOOSE_PAIRED(context.isa, poly_norm_backward_rows);
-  auto* parts = reinterpret_cast<float*>(workspace.data());
-  split(context, gate.rows, kColumnBlock, [&](int64_t begin, int64_t end, int) {
-    rows(f, dgate, dup, dy, begin, end, parts + begin / kColumnBlock * kPolyParts);
+  auto* parts = reinterpret_cast<float*>(op.workspace.data());
+  split(context, op.gate.rows, kColumnBlock, [&](int64_t begin, int64_t end, int) {
+    rows(f, op.dgate, op.dup, op.dy, begin, end, parts + begin / kColumnBlock * kPolyParts);
   });
-  const int64_t blocks = (gate.rows + kColumnBlock - 1) / kColumnBlock;
+  const int64_t blocks = (op.gate.rows + kColumnBlock - 1) / kColumnBlock;
   for (int64_t i = 0; i < kPolyParts && blocks > 0; ++i) {
-    const Gradient& to = i < 3 ? dw : db;
+    const Gradient& to = i < 3 ? op.dw : op.db;
     if (!to.wanted) continue;
     const float total =
         tree_sum<float>(0, blocks, [&](int64_t block) { return parts[block * kPolyParts + i]; }) +

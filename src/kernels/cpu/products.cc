@@ -2,7 +2,7 @@
 // Linear layers. Every output element is one chain, so work is split over outputs only: a task is a
 // group of rows times some panels. The depth runs in blocks that keep a panel and the rows in the
 // second cache; between blocks the bare accumulators wait in fp32, which does not change the chain.
-#include "kernels/cpu/products.h"
+#include "kernels/cpu/operations.h"
 
 #include <algorithm>
 #include <cstring>
@@ -58,68 +58,65 @@ void prepare_matrix(const Context& context, uint32_t* to, bool bf16, View master
 
 }  // namespace
 
-int64_t prepared_bytes(const Context&, Use use, DType compute, int64_t rows, int64_t cols) {
+int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) {
   const bool bf16 = compute == DType::kBf16;
   if (use == Use::kMatrix)
     return 4 * (panel_units(rows, cols, bf16) + panel_units(cols, rows, bf16));
   return bf16 ? rows * cols * 2 : 0;
 }
 
-void prepare(const Context& context, void* prepared, Use use, DType compute, View master) {
-  if (use == Use::kMatrix) {
-    prepare_matrix(context, static_cast<uint32_t*>(prepared), compute == DType::kBf16, master);
-  } else if (compute == DType::kBf16) {
-    prepare_rows(context, static_cast<uint16_t*>(prepared), master);
+void run(const Context& context, const Prepare& op) {
+  if (op.use == Use::kMatrix) {
+    prepare_matrix(context, op.prepared.as<uint32_t>(), is_bf16(op.prepared), op.master);
+  } else if (is_bf16(op.prepared)) {
+    prepare_rows(context, op.prepared.as<uint16_t>(), op.master);
   }
 }
 
 // Rows, panels and accumulators between depth blocks lie in the threads' own scratch.
-int64_t linear_workspace(const Context&, DType, int64_t, int64_t, int64_t) { return 0; }
-
-void linear(const Context& context, std::span<const Projection> parts, View x, Workspace) {
-  NAITE_CHECK(parts.size() <= kMaxParts, "linear with {} parts", parts.size());
+void run(const Context& context, const Linear& op) {
+  NAITE_CHECK(op.parts.size() <= kMaxParts, "linear with {} parts", op.parts.size());
   Factor factors[kMaxParts];
   RowProduct products[kMaxParts];
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const Projection& part = parts[i];
-    factors[i] = {x.data, x.cols, prepared_of(part.w).forward};
+  for (size_t i = 0; i < op.parts.size(); ++i) {
+    const Projection& part = op.parts[i];
+    factors[i] = {op.x.data, op.x.cols, prepared_of(part.w).forward};
     products[i] = {.factors = {&factors[i], 1},
                    .columns = part.w.rows,
                    .start = {},
                    .out = block_of(part.y),
                    .bias = part.bias ? block_of(part.bias) : Block{}};
   }
-  multiply_rows(context, {products, parts.size()}, x.rows, is_bf16(x));
+  multiply_rows(context, {products, op.parts.size()}, op.x.rows, is_bf16(op.x));
 }
 
-void linear_backward_input(const Context& context, Gradient dx, std::span<const Projection> parts,
-                           Workspace) {
-  if (!dx.wanted) return;
-  NAITE_CHECK(parts.size() <= kMaxParts, "linear with {} parts", parts.size());
+void run(const Context& context, const LinearBackwardInput& op) {
+  if (!op.dx.wanted) return;
+  NAITE_CHECK(op.parts.size() <= kMaxParts, "linear with {} parts", op.parts.size());
   Factor factors[kMaxParts];
-  for (size_t i = 0; i < parts.size(); ++i)
-    factors[i] = {parts[i].y.data, parts[i].y.cols, prepared_of(parts[i].w).transposed};
-  const Block out = block_of(dx.view);
-  const RowProduct product = {.factors = {factors, parts.size()},
-                              .columns = dx.view.cols,
-                              .start = dx.accumulate ? out : Block{},
+  for (size_t i = 0; i < op.parts.size(); ++i)
+    factors[i] = {op.parts[i].y.data, op.parts[i].y.cols, prepared_of(op.parts[i].w).transposed};
+  const Block out = block_of(op.dx.view);
+  const RowProduct product = {.factors = {factors, op.parts.size()},
+                              .columns = op.dx.view.cols,
+                              .start = op.dx.accumulate ? out : Block{},
                               .out = out,
                               .bias = {}};
-  multiply_rows(context, {&product, 1}, dx.view.rows, is_bf16(parts.front().y));
+  multiply_rows(context, {&product, 1}, op.dx.view.rows, is_bf16(op.parts.front().y));
 }
 
-void linear_backward_weight(const Context& context, Gradient dw, View dy, View x, Workspace) {
-  if (!dw.wanted) return;
-  multiply_columns(context, {.a = dy.data,
-                             .a_columns = dy.cols,
-                             .a_stride = dy.cols,
-                             .b = x.data,
-                             .b_columns = x.cols,
-                             .b_stride = x.cols,
-                             .rows = dy.rows,
-                             .is_bf16 = is_bf16(dy),
-                             .out = dw.view.as<float>(),
-                             .accumulate = dw.accumulate});
+void run(const Context& context, const LinearBackwardWeight& op) {
+  if (!op.dw.wanted) return;
+  multiply_columns(context, {.a = op.dy.data,
+                             .a_columns = op.dy.cols,
+                             .a_stride = op.dy.cols,
+                             .b = op.x.data,
+                             .b_columns = op.x.cols,
+                             .b_stride = op.x.cols,
+                             .rows = op.dy.rows,
+                             .is_bf16 = is_bf16(op.dy),
+                             .out = op.dw.view.as<float>(),
+                             .accumulate = op.dw.accumulate});
 }
 
 }  // namespace naite::kernels::cpu

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products against the scalar chain of numerics.h, for shapes that fill no tile and for values that
 // live near 2^-126, overflow, or are infinite. Every instruction set, several thread counts.
-#include "kernels/cpu/products.h"
+#include "kernels/cpu/operations.h"
 
 #include <gtest/gtest.h>
 
@@ -79,10 +79,10 @@ struct Weight {
   Weight(const Context& context, DType compute, int64_t out, int64_t in, Values values,
          uint64_t seed)
       : master(DType::kF32, out, in, values, seed),
-        bytes(prepared_bytes(context, Use::kMatrix, compute, out, in)),
+        bytes(prepared_bytes(Use::kMatrix, compute, out, in)),
         memory(allocate_zeroed(bytes)),
         view{memory, compute, out, in} {
-    prepare(context, memory, Use::kMatrix, compute, master.view());
+    run(context, Prepare{view, master.view(), Use::kMatrix});
   }
   ~Weight() { release_zeroed(memory, bytes); }
   float at(int64_t row, int64_t col) const {
@@ -161,12 +161,12 @@ void check_products(const Machine& machine, DType compute, const Shape& shape, V
     forward.push_back({ys[i]->view(), ws[i]->view, i == 0 ? bias.view() : View{}});
     backward.push_back({dys[i]->view(), ws[i]->view, {}});
   }
-  linear(context, forward, x.view(), {});
-  linear_backward_input(context, {dx.view(), true, accumulate}, backward, {});
+  run(context, Linear{forward, x.view()});
+  run(context, LinearBackwardInput{{dx.view(), true, accumulate}, backward});
   for (size_t i = 0; i < outs.size(); ++i) {
     const Matrix dw(DType::kF32, outs[i], in, values, 4),
         before(DType::kF32, outs[i], in, values, 4);
-    linear_backward_weight(context, {dw.view(), true, accumulate}, dys[i]->view(), x.view(), {});
+    run(context, LinearBackwardWeight{{dw.view(), true, accumulate}, dys[i]->view(), x.view()});
     for (int64_t o = 0; o < outs[i]; ++o) {
       for (int64_t t = 0; t < tokens; ++t) {
         Chain chain(pairs, 0);
@@ -237,10 +237,10 @@ TEST(Products, TablesAndVectorsAreRoundedCopies) {
   set_float_mode();
   const Machine machine(Isa::kPortable, 2);
   const Matrix master(DType::kF32, 13, 21, kAnything, 5);
-  ASSERT_EQ(prepared_bytes(machine.context(), Use::kTable, DType::kF32, 13, 21), 0);
+  ASSERT_EQ(prepared_bytes(Use::kTable, DType::kF32, 13, 21), 0);
   const Matrix copy(DType::kBf16, 13, 21);
-  ASSERT_EQ(prepared_bytes(machine.context(), Use::kVector, DType::kBf16, 13, 21), 13 * 21 * 2);
-  prepare(machine.context(), copy.view().data, Use::kVector, DType::kBf16, master.view());
+  ASSERT_EQ(prepared_bytes(Use::kVector, DType::kBf16, 13, 21), 13 * 21 * 2);
+  run(machine.context(), Prepare{copy.view(), master.view(), Use::kVector});
   for (int64_t i = 0; i < master.view().size(); ++i)
     ASSERT_EQ(copy.view().as<uint16_t>()[i], float_to_bf16(master.view().as<float>()[i]));
 }

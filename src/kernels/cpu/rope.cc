@@ -6,7 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/rope.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -71,14 +71,13 @@ void turn_all(const Context& context, const Turn& turn) {
 
 }  // namespace
 
-void rope(const Context& context, View y, View x, View positions, View table,
-          RopeArguments arguments) {
-  turn_all(context, {Gradient{y, true, false}, x, positions, table, arguments, 1.0f});
+void run(const Context& context, const Rope& op) {
+  turn_all(context,
+           {Gradient{op.y, true, false}, op.x, op.positions, op.table, op.arguments, 1.0f});
 }
 
-void rope_backward(const Context& context, Gradient dx, View dy, View positions, View table,
-                   RopeArguments arguments) {
-  if (dx.wanted) turn_all(context, {dx, dy, positions, table, arguments, -1.0f});
+void run(const Context& context, const RopeBackward& op) {
+  if (op.dx.wanted) turn_all(context, {op.dx, op.dy, op.positions, op.table, op.arguments, -1.0f});
 }
 
 }  // namespace naite::kernels::cpu

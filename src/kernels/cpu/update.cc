@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sum of squares of a whole tensor, additions, and the optimizer's fused step (reads 16 and
-// writes 12 bytes a parameter). Reduction order of the sum: kernels.h, "sum".
+// writes 12 bytes a parameter). Reduction order of the sum: operations.h, "sum".
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/update.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
 
@@ -31,6 +31,14 @@ void add_range(const View& y, const View& a, const View& b, int64_t begin, int64
   });
 }
 
+void maximum_range(const View& y, const View& a, const View& b, int64_t begin, int64_t end) {
+  const Source a_source(a), b_source(b);
+  const Sink<> sink(y);
+  each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
+    sink.write(i, count, lanes_max(a_source.read(i, count), b_source.read(i, count)));
+  });
+}
+
 void scale_range(const View& y, const View& x, float factor, int64_t begin, int64_t end) {
   const Source source(x);
   const Sink<> sink(y);
@@ -44,8 +52,7 @@ void column_max_range(const View& y, const View& x, int64_t begin, int64_t end) 
   const Sink<> sink(y);
   each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
     Lanes most = source.read(i, count);
-    for (int64_t t = 1; t < x.rows; ++t)
-      most = lanes_max(most, source.read(t * x.cols + i, count));
+    for (int64_t t = 1; t < x.rows; ++t) most = lanes_max(most, source.read(t * x.cols + i, count));
     sink.write(i, count, most);
   });
 }
@@ -76,7 +83,7 @@ NAITE_AFTER_VECTORS();
 #if HWY_ONCE
 namespace naite::kernels::cpu {
 
-float sum_squares(const Context& context, View x) {
+float sum_squares(const Context& context, const View& x) {
   // Pieces of a power of two blocks each are whole sub-trees, so joining them finishes the tree.
   constexpr int64_t kMaxPieces = 1024;
   const int64_t count = x.size();
@@ -92,35 +99,57 @@ float sum_squares(const Context& context, View x) {
   return total + 0.0f;
 }
 
-void add(const Context& context, View y, View a, View b) {
+void run(const Context& context, const SumSquares& op) {
+  op.y.as<float>()[0] = sum_squares(context, op.x);
+}
+
+void run(const Context&, const TreeSum& op) {
+  const float* x = op.x.as<float>();
+  op.y.as<float>()[0] = tree_sum<float>(0, op.x.cols, [&](int64_t i) { return x[i]; });
+}
+
+void run(const Context& context, const Add& op) {
   const auto range = NAITE_CHOOSE(context.isa, add_range);
-  split(context, y.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(y, a, b, begin, end); });
+  split(context, op.y.size(), kFlatGrain,
+        [&](int64_t begin, int64_t end, int) { range(op.y, op.a, op.b, begin, end); });
 }
 
-void scale(const Context& context, View y, View x, float factor) {
+void run(const Context& context, const Scale& op) {
   const auto range = NAITE_CHOOSE(context.isa, scale_range);
-  split(context, y.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(y, x, factor, begin, end); });
+  split(context, op.y.size(), kFlatGrain,
+        [&](int64_t begin, int64_t end, int) { range(op.y, op.x, op.factor, begin, end); });
 }
 
-void column_max(const Context& context, View y, View x) {
+void run(const Context& context, const ColumnMax& op) {
   const auto range = NAITE_CHOOSE(context.isa, column_max_range);
-  split(context, x.cols, 64, [&](int64_t begin, int64_t end, int) { range(y, x, begin, end); });
+  split(context, op.x.cols, 64,
+        [&](int64_t begin, int64_t end, int) { range(op.y, op.x, begin, end); });
 }
 
-void zero(const Context& context, View y) {
-  auto* bytes = y.as<std::byte>();
-  split(context, y.bytes(), 4 * kFlatGrain, [&](int64_t begin, int64_t end, int) {
+void run(const Context& context, const Maximum& op) {
+  const auto range = NAITE_CHOOSE(context.isa, maximum_range);
+  split(context, op.y.size(), kFlatGrain,
+        [&](int64_t begin, int64_t end, int) { range(op.y, op.a, op.b, begin, end); });
+}
+
+void run(const Context& context, const Copy& op) {
+  split(context, op.x.bytes(), 4 * kFlatGrain, [&](int64_t begin, int64_t end, int) {
+    std::memcpy(op.y.as<std::byte>() + begin, op.x.as<std::byte>() + begin,
+                static_cast<size_t>(end - begin));
+  });
+}
+
+void run(const Context& context, const Zero& op) {
+  auto* bytes = op.y.as<std::byte>();
+  split(context, op.y.bytes(), 4 * kFlatGrain, [&](int64_t begin, int64_t end, int) {
     std::memset(bytes + begin, 0, static_cast<size_t>(end - begin));
   });
 }
 
-void adamw(const Context& context, View parameter, View gradient, View m, View v,
-           AdamWArguments arguments) {
+void run(const Context& context, const AdamW& op) {
   const auto range = NAITE_CHOOSE(context.isa, adamw_range);
-  split(context, parameter.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    range(parameter, gradient, m, v, arguments, begin, end);
+  split(context, op.parameter.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
+    range(op.parameter, op.gradient, op.m, op.v, op.arguments, begin, end);
   });
 }
 

@@ -4,6 +4,8 @@
 #include <cuda_runtime.h>
 #include <algorithm>
 
+#include "kernels/check.h"
+
 namespace naite::kernels::cuda {
 
 namespace {
@@ -18,11 +20,11 @@ unsigned blocks_for(int64_t elements) {
 }
 
 // The intrinsics round once and are never contracted; the flush of subnormals comes from -ftz=true.
-struct Add {
+struct Sum {
   const float *a, *b;
   __device__ float operator()(int64_t i) const { return __fadd_rn(a[i], b[i]); }
 };
-struct Scale {
+struct Product {
   const float* x;
   float factor;
   __device__ float operator()(int64_t i) const { return __fmul_rn(x[i], factor); }
@@ -36,8 +38,7 @@ __global__ void each_element(float* y, int64_t size, Formula formula) {
 }
 
 template <class Formula>
-Status run(Device& device, View y, Formula formula, const char* operation) {
-  NAITE_CHECK(y.dtype == DType::kF32, "{} of {}", operation, dtype_name(y.dtype));
+Status each(Device& device, View y, Formula formula, const char* operation) {
   if (y.size() == 0) return {};
   each_element<<<blocks_for(y.size()), kBlock, 0, static_cast<cudaStream_t>(device.stream())>>>(
       y.as<float>(), y.size(), formula);
@@ -46,12 +47,14 @@ Status run(Device& device, View y, Formula formula, const char* operation) {
 
 }  // namespace
 
-Status add(Device& device, View y, View a, View b) {
-  return run(device, y, Add{a.as<float>(), b.as<float>()}, "add");
+Status run(Device& device, const Add& op) {
+  NAITE_TRY(check_operands(Call::of(op)));
+  return each(device, op.y, Sum{op.a.as<float>(), op.b.as<float>()}, "add");
 }
 
-Status scale(Device& device, View y, View x, float factor) {
-  return run(device, y, Scale{x.as<float>(), factor}, "scale");
+Status run(Device& device, const Scale& op) {
+  NAITE_TRY(check_operands(Call::of(op)));
+  return each(device, op.y, Product{op.x.as<float>(), op.factor}, "scale");
 }
 
 }  // namespace naite::kernels::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention, forward and backward, and rotary positions. Formulas and orders: kernels.h.
+// Attention, forward and backward, and rotary positions. Formulas and orders: operations.h.
 #include <algorithm>
 #include <vector>
 
@@ -46,16 +46,16 @@ Chain<Real> chain_from(DType dtype, int64_t first_position) {
 }  // namespace
 
 template <class Real>
-void ReferenceKernels<Real>::attention(View y, View lse, View peaks, View q, View k, View v,
-                                       View spans, AttentionArguments a, Workspace) {
+void Reference<Real>::run(const Attention& op) {
+  const AttentionArguments& a = op.arguments;
   const Real c = score_factor<Real>(a);
-  for (int64_t t = 0; t < q.rows; ++t) {
-    const Visible keys = visible_keys(spans, t, a.window);
+  for (int64_t t = 0; t < op.q.rows; ++t) {
+    const Visible keys = visible_keys(op.spans, t, a.window);
     for (int64_t h = 0; h < a.num_heads; ++h) {
       const int64_t kv = h / (a.num_heads / a.num_kv_heads);
       std::vector<Real> p(keys.end - keys.first);
       for (int64_t u = keys.first; u < keys.end; ++u)
-        p[u - keys.first] = score<Real>(q, k, t, u, h, kv, a.head_dim);
+        p[u - keys.first] = score<Real>(op.q, op.k, t, u, h, kv, a.head_dim);
       Real m = p[0];
       for (Real s : p) m = m > s ? m : s;
       const Real mc = m * c;
@@ -63,24 +63,23 @@ void ReferenceKernels<Real>::attention(View y, View lse, View peaks, View q, Vie
       const Real l = sum<Real>(static_cast<int64_t>(p.size()),
                                [&](int64_t i, Real lane) { return lane + p[i]; });
       const Real inverse = Real{1} / l;
-      store<Real>(lse, t, h, mc + log2(l));
-      if (peaks) store<Real>(peaks, t, h, mc);
+      store<Real>(op.lse, t, h, mc + log2(l));
+      if (op.peaks) store<Real>(op.peaks, t, h, mc);
       for (int64_t d = 0; d < a.value_dim; ++d) {
-        Chain<Real> chain = chain_from<Real>(q.dtype, keys.first - keys.begin);
+        Chain<Real> chain = chain_from<Real>(op.q.dtype, keys.first - keys.begin);
         for (int64_t u = keys.first; u < keys.end; ++u)
-          chain.feed(rounded<Real>(q.dtype, p[u - keys.first]),
-                     load<Real>(v, u, kv * a.value_dim + d));
-        store<Real>(y, t, h * a.value_dim + d, chain.finish() * inverse);
+          chain.feed(rounded<Real>(op.q.dtype, p[u - keys.first]),
+                     load<Real>(op.v, u, kv * a.value_dim + d));
+        store<Real>(op.y, t, h * a.value_dim + d, chain.finish() * inverse);
       }
     }
   }
 }
 
 template <class Real>
-void ReferenceKernels<Real>::attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy,
-                                                View y, View lse, View q, View k, View v,
-                                                View spans, AttentionArguments a, Workspace) {
-  const int64_t T = q.rows, group = a.num_heads / a.num_kv_heads;
+void Reference<Real>::run(const AttentionBackward& op) {
+  const AttentionArguments& a = op.arguments;
+  const int64_t T = op.q.rows, group = a.num_heads / a.num_kv_heads;
   const Real c = score_factor<Real>(a);
   const Real scale = static_cast<Real>(a.scale);
   // p and ds of head h for every (query, key), rounded as the products read them; 0 where
@@ -92,55 +91,58 @@ void ReferenceKernels<Real>::attention_backward(Gradient dq, Gradient dk, Gradie
     std::fill(p.begin(), p.end(), Real{0});
     std::fill(ds.begin(), ds.end(), Real{0});
     for (int64_t t = 0; t < T; ++t) {
-      const Visible keys = visible_keys(spans, t, a.window);
+      const Visible keys = visible_keys(op.spans, t, a.window);
       const Real delta = sum<Real>(a.value_dim, [&](int64_t d, Real lane) {
-        return fma(load<Real>(dy, t, h * a.value_dim + d), load<Real>(y, t, h * a.value_dim + d),
-                   lane);
+        return fma(load<Real>(op.dy, t, h * a.value_dim + d),
+                   load<Real>(op.y, t, h * a.value_dim + d), lane);
       });
       for (int64_t u = keys.first; u < keys.end; ++u) {
-        const Real s = score<Real>(q, k, t, u, h, kv, a.head_dim);
-        const Real weight = exp2(fma(s, c, -load<Real>(lse, t, h)));
-        const Real dp = score<Real>(dy, v, t, u, h, kv, a.value_dim);
-        p[t * T + u] = rounded<Real>(q.dtype, weight);
-        ds[t * T + u] = rounded<Real>(q.dtype, weight * (dp - delta));
+        const Real s = score<Real>(op.q, op.k, t, u, h, kv, a.head_dim);
+        const Real weight = exp2(fma(s, c, -load<Real>(op.lse, t, h)));
+        const Real dp = score<Real>(op.dy, op.v, t, u, h, kv, a.value_dim);
+        p[t * T + u] = rounded<Real>(op.q.dtype, weight);
+        ds[t * T + u] = rounded<Real>(op.q.dtype, weight * (dp - delta));
       }
-      for (int64_t d = 0; d < a.head_dim && dq.wanted; ++d) {
-        Chain<Real> chain = chain_from<Real>(q.dtype, keys.first - keys.begin);
+      for (int64_t d = 0; d < a.head_dim && op.dq.wanted; ++d) {
+        Chain<Real> chain = chain_from<Real>(op.q.dtype, keys.first - keys.begin);
         for (int64_t u = keys.first; u < keys.end; ++u)
-          chain.feed(ds[t * T + u], load<Real>(k, u, kv * a.head_dim + d));
-        put<Real>(dq, t * q.cols + h * a.head_dim + d, chain.finish() * scale);
+          chain.feed(ds[t * T + u], load<Real>(op.k, u, kv * a.head_dim + d));
+        put<Real>(op.dq, t * op.q.cols + h * a.head_dim + d, chain.finish() * scale);
       }
     }
     // One chain per key element over all heads of the group: it lives on from head to head.
     if (h % group == 0) {
-      dk_chains.assign(T * a.head_dim, Chain<Real>(q.dtype, Real{0}));
-      dv_chains.assign(T * a.value_dim, Chain<Real>(q.dtype, Real{0}));
+      dk_chains.assign(T * a.head_dim, Chain<Real>(op.q.dtype, Real{0}));
+      dv_chains.assign(T * a.value_dim, Chain<Real>(op.q.dtype, Real{0}));
     }
     for (int64_t u = 0; u < T; ++u) {
-      const int64_t begin = spans.as<int32_t>()[2 * u];
-      for (int64_t t = begin; t < T && spans.as<int32_t>()[2 * t] == begin; ++t) {
+      const int64_t begin = op.spans.as<int32_t>()[2 * u];
+      for (int64_t t = begin; t < T && op.spans.as<int32_t>()[2 * t] == begin; ++t) {
         for (int64_t d = 0; d < a.head_dim; ++d)
-          dk_chains[u * a.head_dim + d].feed(ds[t * T + u], load<Real>(q, t, h * a.head_dim + d));
+          dk_chains[u * a.head_dim + d].feed(ds[t * T + u],
+                                             load<Real>(op.q, t, h * a.head_dim + d));
         for (int64_t d = 0; d < a.value_dim; ++d)
-          dv_chains[u * a.value_dim + d].feed(p[t * T + u], load<Real>(dy, t, h * a.value_dim + d));
+          dv_chains[u * a.value_dim + d].feed(p[t * T + u],
+                                              load<Real>(op.dy, t, h * a.value_dim + d));
       }
       for (int64_t d = 0; d < a.head_dim; ++d) dk_chains[u * a.head_dim + d].pad();
       for (int64_t d = 0; d < a.value_dim; ++d) dv_chains[u * a.value_dim + d].pad();
       if (h % group != group - 1) continue;
       for (int64_t d = 0; d < a.head_dim; ++d)
-        put<Real>(dk, u * k.cols + kv * a.head_dim + d,
+        put<Real>(op.dk, u * op.k.cols + kv * a.head_dim + d,
                   dk_chains[u * a.head_dim + d].finish() * scale);
       for (int64_t d = 0; d < a.value_dim; ++d)
-        put<Real>(dv, u * v.cols + kv * a.value_dim + d, dv_chains[u * a.value_dim + d].finish());
+        put<Real>(op.dv, u * op.v.cols + kv * a.value_dim + d,
+                  dv_chains[u * a.value_dim + d].finish());
     }
   }
 }
 
 template <class Real>
-void ReferenceKernels<Real>::store_rows(View cache, View x, View slots) {
-  for (int64_t t = 0; t < x.rows; ++t)
-    for (int64_t i = 0; i < x.cols; ++i)
-      store<Real>(cache, slots.as<int32_t>()[t], i, load<Real>(x, t, i));
+void Reference<Real>::run(const StoreRows& op) {
+  for (int64_t t = 0; t < op.x.rows; ++t)
+    for (int64_t i = 0; i < op.x.cols; ++i)
+      store<Real>(op.cache, op.slots.as<int32_t>()[t], i, load<Real>(op.x, t, i));
 }
 
 namespace {
@@ -171,28 +173,23 @@ void turn(const View& x, const View& positions, const View& table, const RopeArg
 }  // namespace
 
 template <class Real>
-void ReferenceKernels<Real>::rope(View y, View x, View positions, View table, RopeArguments a) {
-  turn<Real>(x, positions, table, a, Real{1},
-             [&](int64_t index, Real value) { store<Real>(y, index, value); });
+void Reference<Real>::run(const Rope& op) {
+  const RopeArguments& a = op.arguments;
+  turn<Real>(op.x, op.positions, op.table, a, Real{1},
+             [&](int64_t index, Real value) { store<Real>(op.y, index, value); });
 }
 
 template <class Real>
-void ReferenceKernels<Real>::rope_backward(Gradient dx, View dy, View positions, View table,
-                                           RopeArguments a) {
-  turn<Real>(dy, positions, table, a, Real{-1},
-             [&](int64_t index, Real value) { put<Real>(dx, index, value); });
+void Reference<Real>::run(const RopeBackward& op) {
+  const RopeArguments& a = op.arguments;
+  turn<Real>(op.dy, op.positions, op.table, a, Real{-1},
+             [&](int64_t index, Real value) { put<Real>(op.dx, index, value); });
 }
 
-#define NAITE_INSTANTIATE(Real)                                                                \
-  template void ReferenceKernels<Real>::attention(View, View, View, View, View, View, View,    \
-                                                  AttentionArguments, Workspace);              \
-  template void ReferenceKernels<Real>::attention_backward(Gradient, Gradient, Gradient, View, \
-                                                           View, View, View, View, View, View, \
-                                                           AttentionArguments, Workspace);     \
-  template void ReferenceKernels<Real>::store_rows(View, View, View);                          \
-  template void ReferenceKernels<Real>::rope(View, View, View, View, RopeArguments);           \
-  template void ReferenceKernels<Real>::rope_backward(Gradient, View, View, View, RopeArguments);
-NAITE_INSTANTIATE(float)
-NAITE_INSTANTIATE(double)
+NAITE_REFERENCE(Attention)
+NAITE_REFERENCE(AttentionBackward)
+NAITE_REFERENCE(StoreRows)
+NAITE_REFERENCE(Rope)
+NAITE_REFERENCE(RopeBackward)
 
 }  // namespace naite::kernels

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Muon's step of one matrix. Formulas and orders: kernels.h.
+// Muon's step of one matrix. Formulas and orders: operations.h.
 #include <cmath>
 #include <vector>
 
@@ -56,33 +56,32 @@ void newton_schulz_step(Matrix<Real>& z, const float (&coefficients)[3]) {
 }  // namespace
 
 template <class Real>
-void ReferenceKernels<Real>::muon(View parameter, View gradient, View m, MuonArguments a,
-                                  Workspace) {
-  const int64_t rows = parameter.rows, cols = parameter.cols;
+void Reference<Real>::run(const Muon& op) {
+  const MuonArguments& a = op.arguments;
+  const int64_t rows = op.parameter.rows, cols = op.parameter.cols;
   const bool turned = rows < cols;
-  std::vector<Real> u(parameter.size());
-  for (int64_t i = 0; i < parameter.size(); ++i) {
-    const Real g = load<Real>(gradient, i) * Real(a.gradient_scale);
-    const Real m_new = fma(Real(a.momentum), load<Real>(m, i), g);
-    store<Real>(m, i, m_new);
+  std::vector<Real> u(op.parameter.size());
+  for (int64_t i = 0; i < op.parameter.size(); ++i) {
+    const Real g = load<Real>(op.gradient, i) * Real(a.gradient_scale);
+    const Real m_new = fma(Real(a.momentum), load<Real>(op.m, i), g);
+    store<Real>(op.m, i, m_new);
     u[i] = to_bf16(fma(Real(a.momentum), m_new, g));
   }
-  const Real squares = sum<Real>(parameter.size(),
-                                 [&](int64_t i, Real lane) { return fma(u[i], u[i], lane); });
+  const Real squares =
+      sum<Real>(op.parameter.size(), [&](int64_t i, Real lane) { return fma(u[i], u[i], lane); });
   const Real inverse = Real{1} / (std::sqrt(squares) + Real(kMuonEpsilon));
   Matrix<Real> z(std::max(rows, cols), std::min(rows, cols));
   const auto place = [&](int64_t i) -> Real& {
     return turned ? z.at(i % cols, i / cols) : z.at(i / cols, i % cols);
   };
-  for (int64_t i = 0; i < parameter.size(); ++i) place(i) = to_bf16(u[i] * inverse);
+  for (int64_t i = 0; i < op.parameter.size(); ++i) place(i) = to_bf16(u[i] * inverse);
   for (const auto& coefficients : kNewtonSchulz) newton_schulz_step(z, coefficients);
-  for (int64_t i = 0; i < parameter.size(); ++i) {
-    const Real kept = load<Real>(parameter, i) * Real(a.decay);
-    store<Real>(parameter, i, fma(-Real(a.learning_rate), place(i), kept));
+  for (int64_t i = 0; i < op.parameter.size(); ++i) {
+    const Real kept = load<Real>(op.parameter, i) * Real(a.decay);
+    store<Real>(op.parameter, i, fma(-Real(a.learning_rate), place(i), kept));
   }
 }
 
-template void ReferenceKernels<float>::muon(View, View, View, MuonArguments, Workspace);
-template void ReferenceKernels<double>::muon(View, View, View, MuonArguments, Workspace);
+NAITE_REFERENCE(Muon)
 
 }  // namespace naite::kernels

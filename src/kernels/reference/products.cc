@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products, and the output projection with its loss. Reduction order: kernels.h, "product" and
+// Products, and the output projection with its loss. Reduction order: operations.h, "product" and
 // "sum".
 #include <vector>
 
@@ -8,25 +8,19 @@
 namespace naite::kernels {
 
 template <class Real>
-int64_t ReferenceKernels<Real>::prepared_bytes(Use, DType compute, int64_t rows,
-                                               int64_t cols) const {
-  return compute == DType::kBf16 ? rows * cols * 2 : 0;
+void Reference<Real>::run(const Prepare& op) {
+  for (int64_t i = 0; i < op.master.size(); ++i)
+    store<Real>(op.prepared, i, load<Real>(op.master, i));
 }
 
 template <class Real>
-void ReferenceKernels<Real>::prepare(void* prepared, Use, DType compute, View master) {
-  const View copy{prepared, compute, master.rows, master.cols};
-  for (int64_t i = 0; i < master.size(); ++i) store<Real>(copy, i, load<Real>(master, i));
-}
-
-template <class Real>
-void ReferenceKernels<Real>::linear(std::span<const Projection> parts, View x, Workspace) {
-  for (const Projection& part : parts) {
-    for (int64_t t = 0; t < x.rows; ++t) {
+void Reference<Real>::run(const Linear& op) {
+  for (const Projection& part : op.parts) {
+    for (int64_t t = 0; t < op.x.rows; ++t) {
       for (int64_t o = 0; o < part.w.rows; ++o) {
-        Chain<Real> chain(x.dtype, Real{0});
-        for (int64_t i = 0; i < x.cols; ++i)
-          chain.feed(load<Real>(x, t, i), load<Real>(part.w, o, i));
+        Chain<Real> chain(op.x.dtype, Real{0});
+        for (int64_t i = 0; i < op.x.cols; ++i)
+          chain.feed(load<Real>(op.x, t, i), load<Real>(part.w, o, i));
         Real y = chain.finish();
         if (part.bias) y = y + load<Real>(part.bias, o);
         store<Real>(part.y, t, o, y);
@@ -36,32 +30,32 @@ void ReferenceKernels<Real>::linear(std::span<const Projection> parts, View x, W
 }
 
 template <class Real>
-void ReferenceKernels<Real>::linear_backward_input(Gradient dx, std::span<const Projection> parts,
-                                                   Workspace) {
-  if (!dx.wanted) return;
-  for (int64_t t = 0; t < dx.view.rows; ++t) {
-    for (int64_t i = 0; i < dx.view.cols; ++i) {
-      const Real start = dx.accumulate ? load<Real>(dx.view, t, i) : Real{0};
-      Chain<Real> chain(parts.front().y.dtype, start);
-      for (const Projection& part : parts) {
+void Reference<Real>::run(const LinearBackwardInput& op) {
+  if (!op.dx.wanted) return;
+  for (int64_t t = 0; t < op.dx.view.rows; ++t) {
+    for (int64_t i = 0; i < op.dx.view.cols; ++i) {
+      const Real start = op.dx.accumulate ? load<Real>(op.dx.view, t, i) : Real{0};
+      Chain<Real> chain(op.parts.front().y.dtype, start);
+      for (const Projection& part : op.parts) {
         for (int64_t o = 0; o < part.w.rows; ++o)
           chain.feed(load<Real>(part.y, t, o), load<Real>(part.w, o, i));
         chain.pad();
       }
-      store<Real>(dx.view, t, i, chain.finish());
+      store<Real>(op.dx.view, t, i, chain.finish());
     }
   }
 }
 
 template <class Real>
-void ReferenceKernels<Real>::linear_backward_weight(Gradient dw, View dy, View x, Workspace) {
-  if (!dw.wanted) return;
-  for (int64_t o = 0; o < dy.cols; ++o) {
-    for (int64_t i = 0; i < x.cols; ++i) {
-      const Real start = dw.accumulate ? load<Real>(dw.view, o, i) : Real{0};
-      Chain<Real> chain(dy.dtype, start);
-      for (int64_t t = 0; t < dy.rows; ++t) chain.feed(load<Real>(dy, t, o), load<Real>(x, t, i));
-      store<Real>(dw.view, o, i, chain.finish());
+void Reference<Real>::run(const LinearBackwardWeight& op) {
+  if (!op.dw.wanted) return;
+  for (int64_t o = 0; o < op.dy.cols; ++o) {
+    for (int64_t i = 0; i < op.x.cols; ++i) {
+      const Real start = op.dw.accumulate ? load<Real>(op.dw.view, o, i) : Real{0};
+      Chain<Real> chain(op.dy.dtype, start);
+      for (int64_t t = 0; t < op.dy.rows; ++t)
+        chain.feed(load<Real>(op.dy, t, o), load<Real>(op.x, t, i));
+      store<Real>(op.dw.view, o, i, chain.finish());
     }
   }
 }
@@ -101,55 +95,46 @@ RowSoftmax<Real> row_softmax(const View& x, const View& w, int64_t t, int64_t ta
 }  // namespace
 
 template <class Real>
-void ReferenceKernels<Real>::linear_cross_entropy(View loss, View x, View w, View targets,
-                                                  Workspace) {
-  for (int64_t t = 0; t < x.rows; ++t)
-    store<Real>(loss, t, row_softmax<Real>(x, w, t, targets.as<int32_t>()[t]).loss);
+void Reference<Real>::run(const LinearCrossEntropy& op) {
+  for (int64_t t = 0; t < op.x.rows; ++t)
+    store<Real>(op.loss, t, row_softmax<Real>(op.x, op.w, t, op.targets.as<int32_t>()[t]).loss);
 }
 
 template <class Real>
-void ReferenceKernels<Real>::linear_cross_entropy_backward(View loss, Gradient dx, Gradient dw,
-                                                           View x, View w, View targets, View scale,
-                                                           Workspace workspace) {
-  std::vector<Real> dz(x.rows * w.rows);
-  const Real factor = load<Real>(scale, 0);
-  for (int64_t t = 0; t < x.rows; ++t) {
-    const int32_t target = targets.as<int32_t>()[t];
-    const RowSoftmax<Real> row = row_softmax<Real>(x, w, t, target);
-    store<Real>(loss, t, row.loss);
-    for (int64_t j = 0; j < w.rows; ++j) {
+void Reference<Real>::run(const LinearCrossEntropyBackward& op) {
+  std::vector<Real> dz(op.x.rows * op.w.rows);
+  const Real factor = load<Real>(op.scale, 0);
+  for (int64_t t = 0; t < op.x.rows; ++t) {
+    const int32_t target = op.targets.as<int32_t>()[t];
+    const RowSoftmax<Real> row = row_softmax<Real>(op.x, op.w, t, target);
+    store<Real>(op.loss, t, row.loss);
+    for (int64_t j = 0; j < op.w.rows; ++j) {
       const Real p = row.e[j] * row.inverse;
       const Real one_hot = j == target ? Real{1} : Real{0};
       const Real value = target >= 0 ? (p - one_hot) * factor : Real{0};
-      dz[t * w.rows + j] = rounded<Real>(x.dtype, value);
+      dz[t * op.w.rows + j] = rounded<Real>(op.x.dtype, value);
     }
   }
   // The rest is two ordinary products; dz is already rounded to the compute dtype.
   const DType wide = sizeof(Real) == 4 ? DType::kF32 : DType::kF64;
-  const View exact{dz.data(), wide, x.rows, w.rows};
+  const View exact{dz.data(), wide, op.x.rows, op.w.rows};
   std::vector<uint16_t> narrow;
   View dlogits = exact;
-  if (x.dtype == DType::kBf16) {
+  if (op.x.dtype == DType::kBf16) {
     narrow.resize(dz.size());
-    dlogits = View{narrow.data(), DType::kBf16, x.rows, w.rows};
+    dlogits = View{narrow.data(), DType::kBf16, op.x.rows, op.w.rows};
     for (int64_t i = 0; i < exact.size(); ++i) store<Real>(dlogits, i, dz[i]);
   }
-  const Projection part{dlogits, w, {}};
-  linear_backward_input(dx, std::span(&part, 1), workspace);
-  linear_backward_weight(dw, dlogits, x, workspace);
+  const Projection part{dlogits, op.w, {}};
+  run(LinearBackwardInput{op.dx, {&part, 1}, {}});
+  run(LinearBackwardWeight{op.dw, dlogits, op.x, {}});
 }
 
-#define NAITE_INSTANTIATE(Real)                                                                  \
-  template int64_t ReferenceKernels<Real>::prepared_bytes(Use, DType, int64_t, int64_t) const;   \
-  template void ReferenceKernels<Real>::prepare(void*, Use, DType, View);                        \
-  template void ReferenceKernels<Real>::linear(std::span<const Projection>, View, Workspace);    \
-  template void ReferenceKernels<Real>::linear_backward_input(                                   \
-      Gradient, std::span<const Projection>, Workspace);                                         \
-  template void ReferenceKernels<Real>::linear_backward_weight(Gradient, View, View, Workspace); \
-  template void ReferenceKernels<Real>::linear_cross_entropy(View, View, View, View, Workspace); \
-  template void ReferenceKernels<Real>::linear_cross_entropy_backward(                           \
-      View, Gradient, Gradient, View, View, View, View, Workspace);
-NAITE_INSTANTIATE(float)
-NAITE_INSTANTIATE(double)
+NAITE_REFERENCE(Prepare)
+NAITE_REFERENCE(Linear)
+NAITE_REFERENCE(LinearBackwardInput)
+NAITE_REFERENCE(LinearBackwardWeight)
+NAITE_REFERENCE(LinearCrossEntropy)
+NAITE_REFERENCE(LinearCrossEntropyBackward)
 
 }  // namespace naite::kernels

@@ -2,7 +2,7 @@
 #pragma once
 // The oracle: every operation as its formula reads, one output at a time, on one thread. `Real` is
 // float (exactly the contract's bits) or double (all views in double, to check derivatives).
-// No workspace is used; the workspace functions answer 0.
+// No workspace is used.
 #include <algorithm>
 
 #include "kernels/kernels.h"
@@ -117,87 +117,17 @@ Real column(int64_t tokens, Row row) {
   return total + Real{0};
 }
 
+// One function for every operation of the list.
 template <class Real>
-class ReferenceKernels final : public Kernels {
- public:
-  std::string name() const override { return sizeof(Real) == 4 ? "reference" : "reference double"; }
-
-  void* allocate(int64_t bytes) override;
-  void release(void* memory, int64_t bytes) override;
-  void upload(void* to, const void* from_host, int64_t bytes) override;
-  void download(void* to_host, const void* from, int64_t bytes) override;
-  int64_t fixed_bytes() const override { return 0; }
-  double measure_peak_flops(DType) override { return 0; }
-
-  int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) const override;
-  void prepare(void* prepared, Use use, DType compute, View master) override;
-
-  int64_t linear_workspace(DType, int64_t, int64_t, int64_t) const override { return 0; }
-  void linear(std::span<const Projection> parts, View x, Workspace) override;
-  void linear_backward_input(Gradient dx, std::span<const Projection> parts, Workspace) override;
-  void linear_backward_weight(Gradient dw, View dy, View x, Workspace) override;
-  void column_sum(Gradient dbias, View dy, Workspace) override;
-
-  int64_t embed_workspace(int64_t, int64_t) const override { return 0; }
-  void embed(View y, View ids, View table) override;
-  void embed_backward(Gradient dtable, View dy, View ids, Workspace) override;
-
-  int64_t rms_norm_workspace(int64_t, int64_t) const override { return 0; }
-  void rms_norm(View y, View rstd, View sum, View x, View delta, View w,
-                NormArguments arguments) override;
-  void rms_norm_backward(Gradient dx, Gradient ddelta, Gradient dw, View dy, View dsum, View x,
-                         View rstd, View w, NormArguments arguments, Workspace) override;
-
-  void rope(View y, View x, View positions, View table, RopeArguments arguments) override;
-  void rope_backward(Gradient dx, View dy, View positions, View table,
-                     RopeArguments arguments) override;
-
-  int64_t attention_workspace(DType, int64_t, int64_t, AttentionArguments) const override {
-    return 0;
-  }
-  void attention(View y, View lse, View peaks, View q, View k, View v, View spans,
-                 AttentionArguments arguments, Workspace) override;
-  void attention_backward(Gradient dq, Gradient dk, Gradient dv, View dy, View y, View lse, View q,
-                          View k, View v, View spans, AttentionArguments arguments,
-                          Workspace) override;
-  void store_rows(View cache, View x, View slots) override;
-
-  void gated(View y, View gate, View up, Activation activation) override;
-  void gated_backward(Gradient dgate, Gradient dup, View dy, View gate, View up,
-                      Activation activation) override;
-
-  int64_t poly_norm_gated_workspace(int64_t) const override { return 0; }
-  void poly_norm_gated(View y, View rstd, View gate, View up, View w, View b,
-                       double epsilon) override;
-  void poly_norm_gated_backward(Gradient dgate, Gradient dup, Gradient dw, Gradient db, View dy,
-                                View rstd, View gate, View up, View w, View b, Workspace) override;
-
-  void differential_lambda(View lambda, LambdaVectors vectors, double initial) override;
-  void differential_lambda_backward(LambdaGradients gradients, View dlambda,
-                                    LambdaVectors vectors) override;
-  int64_t subtract_shared_workspace(int64_t) const override { return 0; }
-  void subtract_shared(View y, View x, View shared, View factor, int64_t head_dim) override;
-  void subtract_shared_backward(Gradient dx, Gradient dshared, Gradient dfactor, View dy,
-                                View shared, View factor, int64_t head_dim, Workspace) override;
-
-  int64_t linear_cross_entropy_workspace(DType, int64_t, int64_t, int64_t, bool) const override {
-    return 0;
-  }
-  void linear_cross_entropy(View loss, View x, View w, View targets, Workspace) override;
-  void linear_cross_entropy_backward(View loss, Gradient dx, Gradient dw, View x, View w,
-                                     View targets, View scale, Workspace) override;
-
-  float sum_squares(View x) override;
-  void add(View y, View a, View b) override;
-  void zero(View y) override;
-  void scale(View y, View x, float factor) override;
-  void column_max(View y, View x) override;
-  void adamw(View parameter, View gradient, View m, View v, AdamWArguments arguments) override;
-  int64_t muon_workspace(int64_t, int64_t) const override { return 0; }
-  void muon(View parameter, View gradient, View m, MuonArguments arguments, Workspace) override;
+struct Reference {
+#define NAITE_RUN(Op) run(const Op& op)
+  static void NAITE_OPERATIONS(NAITE_RUN);
+#undef NAITE_RUN
 };
 
-extern template class ReferenceKernels<float>;
-extern template class ReferenceKernels<double>;
+// Stands behind the definition of Reference<Real>::run(const Op&).
+#define NAITE_REFERENCE(Op)                          \
+  template void Reference<float>::run(const Op& op); \
+  template void Reference<double>::run(const Op& op);
 
 }  // namespace naite::kernels

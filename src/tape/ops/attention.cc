@@ -11,7 +11,7 @@ struct Attention {
   kernels::AttentionArguments a;
   bool with_peaks = false;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     const TensorInfo &q = in[0], &k = in[1], &v = in[2];
     NAITE_CHECK(a.num_heads % a.num_kv_heads == 0, "attention: {} heads for {} key/value heads",
                 a.num_heads, a.num_kv_heads);
@@ -26,36 +26,38 @@ struct Attention {
     const DType wide = q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     info.outputs = {{q.dtype, q.rows, a.num_heads * a.value_dim}, {wide, q.rows, a.num_heads}};
     if (with_peaks) info.outputs.push_back({wide, q.rows, a.num_heads});
-    info.workspace_bytes = kernels.attention_workspace(q.dtype, q.rows, k.rows, a);
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.attention(f.out[0], f.out[1], with_peaks ? f.out[2] : View{}, f.in[0], f.in[1], f.in[2],
-                f.in[3], a, f.workspace);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::Attention{f.out[0], f.out[1], with_peaks ? f.out[2] : View{}, f.in[0],
+                                       f.in[1], f.in[2], f.in[3], a, f.workspace});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.attention_backward(f.din[0], f.din[1], f.din[2], f.dout[0], f.out[0], f.out[1], f.in[0],
-                         f.in[1], f.in[2], f.in[3], a, f.workspace);
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::AttentionBackward{f.din[0], f.din[1], f.din[2], f.dout[0], f.out[0],
+                                               f.out[1], f.in[0], f.in[1], f.in[2], f.in[3], a,
+                                               f.workspace});
   }
 };
 
 // Input: x. A statistic that nothing differentiable reads, so its backward is never asked for.
 struct ColumnMax {
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     OpInfo info;
     info.name = "column_max";
     info.outputs = {{in[0].dtype, 1, in[0].cols}};
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const { k.column_max(f.out[0], f.in[0]); }
-  void backward(Kernels&, const Frame&) const { NAITE_CHECK(false, "a gradient of column_max"); }
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::ColumnMax{f.out[0], f.in[0]});
+  }
+  Status backward(Runner&, const Frame&) const { return fail("column_max has no gradient"); }
 };
 
 // Inputs: x, positions, table.
 struct Rope {
   kernels::RopeArguments a;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     const TensorInfo& x = in[0];
     NAITE_CHECK(x.cols == a.num_heads * a.head_dim && a.rotary_dim <= a.head_dim &&
                     a.rotary_dim % 2 == 0 && in[1] == (TensorInfo{DType::kI32, x.rows, 1}),
@@ -66,9 +68,11 @@ struct Rope {
     info.outputs = {x};
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const { k.rope(f.out[0], f.in[0], f.in[1], f.in[2], a); }
-  void backward(Kernels& k, const Frame& f) const {
-    k.rope_backward(f.din[0], f.dout[0], f.in[1], f.in[2], a);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::Rope{f.out[0], f.in[0], f.in[1], f.in[2], a});
+  }
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::RopeBackward{f.din[0], f.dout[0], f.in[1], f.in[2], a});
   }
 };
 
@@ -77,7 +81,7 @@ struct Rope {
 struct RopeParted {
   kernels::RopeArguments signal, noise;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     const TensorInfo& x = in[0];
     NAITE_CHECK(signal.num_heads % signal.period == 0 &&
                     x.cols == signal.num_heads * signal.head_dim &&
@@ -91,19 +95,19 @@ struct RopeParted {
                     {x.dtype, x.rows, noise.num_picked() * noise.head_dim}};
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.rope(f.out[0], f.in[0], f.in[1], f.in[2], signal);
-    k.rope(f.out[1], f.in[0], f.in[1], f.in[2], noise);
+  Status forward(Runner& k, const Frame& f) const {
+    NAITE_TRY(k.submit(kernels::Rope{f.out[0], f.in[0], f.in[1], f.in[2], signal}));
+    return k.submit(kernels::Rope{f.out[1], f.in[0], f.in[1], f.in[2], noise});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.rope_backward(f.din[0], f.dout[0], f.in[1], f.in[2], signal);
-    k.rope_backward(f.din[0], f.dout[1], f.in[1], f.in[2], noise);
+  Status backward(Runner& k, const Frame& f) const {
+    NAITE_TRY(k.submit(kernels::RopeBackward{f.din[0], f.dout[0], f.in[1], f.in[2], signal}));
+    return k.submit(kernels::RopeBackward{f.din[0], f.dout[1], f.in[1], f.in[2], noise});
   }
 };
 
 // Inputs: state, x, slots. Writes into the state and passes it on, so that readers come after.
 struct StoreRows {
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     NAITE_CHECK(in[0].cols == in[1].cols && in[0].dtype == in[1].dtype &&
                     in[2] == (TensorInfo{DType::kI32, in[1].rows, 1}),
                 "store_rows: {}", describe(in));
@@ -112,14 +116,17 @@ struct StoreRows {
     info.inference_only = true;
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const { k.store_rows(f.in[0], f.in[1], f.in[2]); }
-  void backward(Kernels&, const Frame&) const {}
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::StoreRows{f.in[0], f.in[1], f.in[2]});
+  }
+  Status backward(Runner&, const Frame&) const { return {}; }
 };
 
 }  // namespace
 
 Tensor attention(Tensor q, Tensor k, Tensor v, Tensor spans,
                  kernels::AttentionArguments arguments) {
+  arguments.cached = k.tape->buffers()[k.id].kind == Kind::kState;
   return q.tape->record(Attention{arguments}, {q, k, v, spans})[0];
 }
 
@@ -141,8 +148,7 @@ Parted rope_parted(Tensor x, Tensor positions, Tensor table, int64_t num_heads, 
   kernels::RopeArguments noise = signal;
   noise.first = group;
   noise.picked = 1;
-  const std::vector<Tensor> out =
-      x.tape->record(RopeParted{signal, noise}, {x, positions, table});
+  const std::vector<Tensor> out = x.tape->record(RopeParted{signal, noise}, {x, positions, table});
   return {out[0], out[1]};
 }
 

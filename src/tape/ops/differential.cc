@@ -10,7 +10,7 @@ namespace {
 struct DifferentialLambda {
   double initial;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     NAITE_CHECK(in[0].rows == 1 && in[0] == in[1] && in[0] == in[2] && in[0] == in[3],
                 "differential_lambda: {}", describe(in));
     OpInfo info;
@@ -20,12 +20,13 @@ struct DifferentialLambda {
     info.outputs = {{in[0].dtype == DType::kF64 ? DType::kF64 : DType::kF32, 1, 1}};
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.differential_lambda(f.out[0], {f.in[0], f.in[1], f.in[2], f.in[3]}, initial);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(
+        kernels::DifferentialLambda{f.out[0], {f.in[0], f.in[1], f.in[2], f.in[3]}, initial});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.differential_lambda_backward({f.din[0], f.din[1], f.din[2], f.din[3]}, f.dout[0],
-                                   {f.in[0], f.in[1], f.in[2], f.in[3]});
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::DifferentialLambdaBackward{
+        {f.din[0], f.din[1], f.din[2], f.din[3]}, f.dout[0], {f.in[0], f.in[1], f.in[2], f.in[3]}});
   }
 };
 
@@ -33,7 +34,7 @@ struct DifferentialLambda {
 struct SubtractShared {
   int64_t head_dim;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     NAITE_CHECK(in[0].rows == in[1].rows && in[0].cols % in[1].cols == 0 &&
                     in[1].cols % head_dim == 0 && in[2].rows == 1 && in[2].cols == 1,
                 "subtract_shared: {}, heads of {}", describe(in), head_dim);
@@ -41,15 +42,14 @@ struct SubtractShared {
     info.name = "subtract_shared";
     info.reads_inputs = 0b110;
     info.outputs = {in[0]};
-    info.workspace_bytes = kernels.subtract_shared_workspace(in[0].rows);
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.subtract_shared(f.out[0], f.in[0], f.in[1], f.in[2], head_dim);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::SubtractShared{f.out[0], f.in[0], f.in[1], f.in[2], head_dim});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.subtract_shared_backward(f.din[0], f.din[1], f.din[2], f.dout[0], f.in[1], f.in[2], head_dim,
-                               f.workspace);
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::SubtractSharedBackward{f.din[0], f.din[1], f.din[2], f.dout[0],
+                                                    f.in[1], f.in[2], head_dim, f.workspace});
   }
 };
 

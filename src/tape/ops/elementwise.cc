@@ -8,7 +8,7 @@ namespace {
 
 // Inputs: ids, table.
 struct Embedding {
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     NAITE_CHECK(in[0].dtype == DType::kI32 && in[0].cols == 1, "embedding: {}", describe(in));
     OpInfo info;
     info.name = "embedding";
@@ -16,12 +16,13 @@ struct Embedding {
     info.reads_inputs = 0b01;
     const DType wide = in[1].dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     info.outputs = {{wide, in[0].rows, in[1].cols}};
-    info.workspace_bytes = kernels.embed_workspace(in[0].rows, in[1].rows);
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const { k.embed(f.out[0], f.in[0], f.in[1]); }
-  void backward(Kernels& k, const Frame& f) const {
-    k.embed_backward(f.din[1], f.dout[0], f.in[0], f.workspace);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::Embed{f.out[0], f.in[0], f.in[1]});
+  }
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::EmbedBackward{f.din[1], f.dout[0], f.in[0], f.workspace});
   }
 };
 
@@ -31,7 +32,7 @@ struct RmsNorm {
   DType compute;
   bool with_add = false;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     const TensorInfo& x = in[0];
     NAITE_CHECK(in[1].rows == 1 && in[1].cols * a.heads == x.cols, "rms_norm: {}", describe(in));
     NAITE_CHECK(!with_add || (in[2].rows == x.rows && in[2].cols == x.cols && a.heads == 1),
@@ -47,17 +48,17 @@ struct RmsNorm {
       info.uses.push_back(Use::kActivation);
       info.outputs.push_back({wide, x.rows, x.cols});
     }
-    info.workspace_bytes = kernels.rms_norm_workspace(x.rows, x.cols);
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.rms_norm(f.out[0], f.out[1], with_add ? f.out[2] : View{}, f.in[0],
-               with_add ? f.in[2] : View{}, f.in[1], a);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::RmsNorm{f.out[0], f.out[1], with_add ? f.out[2] : View{}, f.in[0],
+                                     with_add ? f.in[2] : View{}, f.in[1], a});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.rms_norm_backward(f.din[0], with_add ? f.din[2] : Gradient{}, f.din[1], f.dout[0],
-                        with_add ? f.dout[2] : View{}, with_add ? f.out[2] : f.in[0], f.out[1],
-                        f.in[1], a, f.workspace);
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::RmsNormBackward{f.din[0], with_add ? f.din[2] : Gradient{}, f.din[1],
+                                             f.dout[0], with_add ? f.dout[2] : View{},
+                                             with_add ? f.out[2] : f.in[0], f.out[1], f.in[1], a,
+                                             f.workspace});
   }
 };
 
@@ -65,7 +66,7 @@ struct RmsNorm {
 struct Gated {
   kernels::Activation activation;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels&) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     NAITE_CHECK(in[0] == in[1], "gated: {}", describe(in));
     OpInfo info;
     info.name = "gated";
@@ -73,11 +74,12 @@ struct Gated {
     info.outputs = {in[0]};
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.gated(f.out[0], f.in[0], f.in[1], activation);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::Gated{f.out[0], f.in[0], f.in[1], activation});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.gated_backward(f.din[0], f.din[1], f.dout[0], f.in[0], f.in[1], activation);
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(
+        kernels::GatedBackward{f.din[0], f.din[1], f.dout[0], f.in[0], f.in[1], activation});
   }
 };
 
@@ -85,10 +87,10 @@ struct Gated {
 struct PolyNormGated {
   double epsilon;
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
-    NAITE_CHECK(in[0] == in[1] && in[2].rows == 1 && in[2].cols == 3 && in[3].rows == 1 &&
-                    in[3].cols == 1,
-                "poly_norm_gated: {}", describe(in));
+  OpInfo infer(std::span<const TensorInfo> in) const {
+    NAITE_CHECK(
+        in[0] == in[1] && in[2].rows == 1 && in[2].cols == 3 && in[3].rows == 1 && in[3].cols == 1,
+        "poly_norm_gated: {}", describe(in));
     OpInfo info;
     info.name = "poly_norm_gated";
     info.uses = {Use::kActivation, Use::kActivation, Use::kVector, Use::kVector};
@@ -96,15 +98,16 @@ struct PolyNormGated {
     info.reads_outputs = 0b10;
     const DType wide = in[0].dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     info.outputs = {in[0], {wide, in[0].rows, 3}};
-    info.workspace_bytes = kernels.poly_norm_gated_workspace(in[0].rows);
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.poly_norm_gated(f.out[0], f.out[1], f.in[0], f.in[1], f.in[2], f.in[3], epsilon);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(
+        kernels::PolyNormGated{f.out[0], f.out[1], f.in[0], f.in[1], f.in[2], f.in[3], epsilon});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.poly_norm_gated_backward(f.din[0], f.din[1], f.din[2], f.din[3], f.dout[0], f.out[1],
-                               f.in[0], f.in[1], f.in[2], f.in[3], f.workspace);
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::PolyNormGatedBackward{f.din[0], f.din[1], f.din[2], f.din[3],
+                                                   f.dout[0], f.out[1], f.in[0], f.in[1], f.in[2],
+                                                   f.in[3], f.workspace});
   }
 };
 

@@ -15,7 +15,7 @@ struct Linear {
   std::vector<bool> has_bias;
   bool wide = false;  // results in fp32
 
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     const TensorInfo& x = in[0];
     NAITE_CHECK(has_bias.size() <= kWeightsMax, "linear: {} weights at once", has_bias.size());
     OpInfo info;
@@ -37,7 +37,6 @@ struct Linear {
       info.outputs.push_back({dtype, x.rows, out});
       total_out += out;
     }
-    info.workspace_bytes = kernels.linear_workspace(x.dtype, x.rows, x.cols, total_out);
     info.inference_only = wide;
     return info;
   }
@@ -61,19 +60,22 @@ struct Linear {
     return out;
   }
 
-  void forward(Kernels& k, const Frame& f) const {
-    k.linear(parts(f, f.out).span(), f.in[0], f.workspace);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::Linear{parts(f, f.out).span(), f.in[0], f.workspace});
   }
 
   // Weight gradients first: they read dy and x while both are warm, then x's gradient is written.
-  void backward(Kernels& k, const Frame& f) const {
+  Status backward(Runner& k, const Frame& f) const {
     const Parts p = parts(f, f.dout);
     for (size_t i = 0; i < p.count; ++i) {
-      NAITE_DEBUG_CHECK(p.parts[i].y, "linear: a part without a gradient");
-      k.linear_backward_weight(f.din[p.matrix[i]], f.dout[i], f.in[0], f.workspace);
-      if (p.bias[i] >= 0) k.column_sum(f.din[p.bias[i]], f.dout[i], f.workspace);
+      NAITE_TRY(k.submit(
+          kernels::LinearBackwardWeight{f.din[p.matrix[i]], f.dout[i], f.in[0], f.workspace}));
+      if (p.bias[i] >= 0)
+        NAITE_TRY(k.submit(kernels::ColumnSum{f.din[p.bias[i]], f.dout[i], f.workspace}));
     }
-    if (f.din[0].wanted) k.linear_backward_input(f.din[0], p.span(), f.workspace);
+    if (f.din[0].wanted)
+      NAITE_TRY(k.submit(kernels::LinearBackwardInput{f.din[0], p.span(), f.workspace}));
+    return {};
   }
 };
 
@@ -91,7 +93,7 @@ std::vector<Tensor> record_linear(Tensor x, const std::vector<Weight>& weights, 
 
 // Inputs: x, head, targets, scale.
 struct LinearCrossEntropy {
-  OpInfo infer(std::span<const TensorInfo> in, const Kernels& kernels) const {
+  OpInfo infer(std::span<const TensorInfo> in) const {
     const TensorInfo &x = in[0], &head = in[1];
     NAITE_CHECK(head.cols == x.cols && in[2] == (TensorInfo{DType::kI32, x.rows, 1}),
                 "linear_cross_entropy: {}", describe(in));
@@ -102,16 +104,14 @@ struct LinearCrossEntropy {
     info.is_loss = true;
     const DType wide = x.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     info.outputs = {{wide, x.rows, 1}};
-    info.workspace_bytes =
-        kernels.linear_cross_entropy_workspace(x.dtype, x.rows, x.cols, head.rows, true);
     return info;
   }
-  void forward(Kernels& k, const Frame& f) const {
-    k.linear_cross_entropy(f.out[0], f.in[0], f.in[1], f.in[2], f.workspace);
+  Status forward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::LinearCrossEntropy{f.out[0], f.in[0], f.in[1], f.in[2], f.workspace});
   }
-  void backward(Kernels& k, const Frame& f) const {
-    k.linear_cross_entropy_backward(f.out[0], f.din[0], f.din[1], f.in[0], f.in[1], f.in[2],
-                                    f.in[3], f.workspace);
+  Status backward(Runner& k, const Frame& f) const {
+    return k.submit(kernels::LinearCrossEntropyBackward{f.out[0], f.din[0], f.din[1], f.in[0],
+                                                        f.in[1], f.in[2], f.in[3], f.workspace});
   }
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/kernels.h"
+#include "kernels/views.h"
 
 namespace naite::kernels {
 

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/reference/reference.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/check.h"
+
+namespace naite::kernels {
+
+namespace {
+
+template <class Real>
+class ReferenceKernels final : public Kernels {
+ public:
+  std::string name() const override { return sizeof(Real) == 4 ? "reference" : "reference double"; }
+  double measure_peak_flops(DType) override { return 0; }
+
+  void* allocate(int64_t bytes) override {
+    const size_t padded = (static_cast<size_t>(bytes) + 63) / 64 * 64;
+    void* memory = std::aligned_alloc(64, padded == 0 ? 64 : padded);
+    if (memory == nullptr) throw std::bad_alloc();
+    std::memset(memory, 0, padded);
+    return memory;
+  }
+  void release(void* memory, int64_t) override { std::free(memory); }
+  Status upload(void* to, const void* from_host, int64_t bytes, Stream) override {
+    if (bytes > 0) std::memcpy(to, from_host, static_cast<size_t>(bytes));
+    return {};
+  }
+  Status download(void* to_host, const void* from, int64_t bytes, Stream) override {
+    if (bytes > 0) std::memcpy(to_host, from, static_cast<size_t>(bytes));
+    return {};
+  }
+  int64_t fixed_bytes() const override { return 0; }
+  int64_t prepared_bytes(Use, DType compute, int64_t rows, int64_t cols) const override {
+    return compute == DType::kBf16 ? rows * cols * 2 : 0;
+  }
+
+  Status run(const Call& call, Stream) override {
+    if (kChecksCalls) NAITE_TRY(check_call(call));
+    visit(call, [](const auto& op) { Reference<Real>::run(op); });
+    return {};
+  }
+  int64_t workspace_of(const Call&) const override { return 0; }
+};
+
+}  // namespace
+
+std::unique_ptr<Kernels> make_reference(DType real) {
+  NAITE_CHECK(real == DType::kF32 || real == DType::kF64, "a reference in {}", dtype_name(real));
+  if (real == DType::kF32) return std::make_unique<ReferenceKernels<float>>();
+  return std::make_unique<ReferenceKernels<double>>();
+}
+
+}  // namespace naite::kernels
