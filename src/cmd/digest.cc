@@ -3,7 +3,7 @@
 
 #include "cmd/cmd.h"
 #include "formats/checkpoint.h"
-#include "train/trainer.h"
+#include "record/run_directory.h"
 
 namespace naite::cmd {
 
@@ -15,20 +15,22 @@ struct DigestArguments {
 };
 
 Status digest(const DigestArguments& arguments) {
-  NAITE_ASSIGN(const std::filesystem::path directory, train::model_directory(arguments.directory));
-  NAITE_ASSIGN(const std::string weights, formats::weights_digest(directory));
-  std::string state;
+  NAITE_ASSIGN(const std::filesystem::path directory, record::model_directory(arguments.directory));
+  ThreadPool pool(ThreadPool::default_num_threads());
+  formats::CheckpointDigests digests;
   if (std::filesystem::exists(directory / "state")) {
-    NAITE_ASSIGN(state, formats::state_digest(directory));
+    NAITE_ASSIGN(digests, formats::directory_digests(directory, pool));
+  } else {
+    NAITE_ASSIGN(digests.weights, formats::weights_digest(directory, pool));
   }
   if (arguments.as_json) {
-    nlohmann::json out = {{"directory", directory.string()}, {"weights", weights}};
-    if (!state.empty()) out["state"] = state;
+    nlohmann::json out = {{"directory", directory.string()}, {"weights", digests.weights}};
+    if (!digests.state.empty()) out["state"] = digests.state;
     put("{}\n", out.dump());
     return {};
   }
-  put("weights {}\n", weights);
-  if (!state.empty()) put("state   {}\n", state);
+  put("weights {}\n", digests.weights);
+  if (!digests.state.empty()) put("state   {}\n", digests.state);
   return {};
 }
 

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cmd/cmd.h"
-#include "train/trainer.h"
+#include "record/run_directory.h"
 
 namespace naite::cmd {
 
@@ -36,7 +36,7 @@ Result<int64_t> parse_size(const std::string& text) {
 Status run_export(const ExportArguments& arguments) {
   fs::path source = arguments.model;
   if (fs::is_directory(source)) {
-    NAITE_ASSIGN(source, train::model_directory(arguments.model));
+    NAITE_ASSIGN(source, record::model_directory(arguments.model));
   }
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(source));
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,

@@ -23,8 +23,8 @@ struct FollowArguments {
 
 void print_checkpoint(const record::RunHistory& history, const record::StoredState& state,
                       const fs::path& path, bool as_json) {
-  const std::optional<double> bits = record::bits_per_byte(state);
-  const double percent = record::percent_done(history, state.step);
+  const std::optional<double> bits = state.bits_per_byte();
+  const double percent = history.percent_done(state.step);
   const std::string command = fmt::format("naite generate {} --prompt TEXT", path.string());
   if (as_json)
     put("{}\n", json({{"checkpoint", path.string()},

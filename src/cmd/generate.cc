@@ -5,7 +5,7 @@
 #include "data/tokenizer.h"
 #include "formats/load_model.h"
 #include "infer/infer.h"
-#include "train/trainer.h"
+#include "record/run_directory.h"
 
 namespace naite::cmd {
 
@@ -21,7 +21,7 @@ struct GenerateArguments {
 
 Status generate(const GenerateArguments& arguments) {
   NAITE_ASSIGN(Machine machine, make_machine(arguments.threads));
-  NAITE_ASSIGN(const std::filesystem::path directory, train::model_directory(arguments.model));
+  NAITE_ASSIGN(const std::filesystem::path directory, record::model_directory(arguments.model));
   NAITE_ASSIGN(formats::LoadedModel loaded, formats::load_model(directory, *machine.kernels));
   NAITE_ASSIGN(const data::Tokenizer tokenizer,
                data::Tokenizer::from_json(loaded.tokenizer_json, loaded.tokenizer_name));

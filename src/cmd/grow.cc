@@ -5,6 +5,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/machine.h"
+#include "record/run_directory.h"
 #include "train/trainer.h"
 
 namespace naite::cmd {
@@ -24,9 +25,9 @@ class GrowthObserver final : public train::Observer {
   void preparing(const data::PrepareProgress&) override {}
   void step(const train::StepReport&) override {}
   void validated(const train::ValidationReport& r) override {
-    for (size_t i = 0; i < r.sources.size(); ++i)
-      tell("{}: loss {:.4f}, {:.3f} bits per byte\n", r.sources[i], r.results[i].loss,
-           r.results[i].bits_per_byte);
+    for (const auto& [source, measured] : r.sources)
+      tell("{}: loss {:.4f}, {:.3f} bits per byte\n", source, measured.loss,
+           measured.bits_per_byte);
     name_ = r.checkpoint;
   }
   const std::string& name() const { return name_; }
@@ -42,7 +43,7 @@ Status run_grow(const GrowArguments& arguments) {
   NAITE_ASSIGN(const Machine machine, make_machine(arguments.threads));
   std::filesystem::path parent = arguments.checkpoint;
   if (std::filesystem::is_directory(parent)) {
-    NAITE_ASSIGN(parent, train::model_directory(parent));
+    NAITE_ASSIGN(parent, record::model_directory(parent));
   }
   NAITE_ASSIGN(const train::StartWeights start, train::grow(parent, recipe, *machine.pool));
   train::TrainRequest request;

@@ -4,8 +4,8 @@
 #include "cmd/cmd.h"
 #include "formats/checkpoint.h"
 #include "formats/export.h"
+#include "record/run_directory.h"
 #include "train/grow.h"
-#include "train/trainer.h"
 
 namespace naite::cmd {
 
@@ -21,7 +21,7 @@ struct ImportArguments {
 Status run_import(const ImportArguments& arguments) {
   fs::path source = arguments.model;
   if (fs::is_directory(source)) {
-    NAITE_ASSIGN(source, train::model_directory(source));
+    NAITE_ASSIGN(source, record::model_directory(source));
   }
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(source));
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
@@ -30,12 +30,13 @@ Status run_import(const ImportArguments& arguments) {
   if (out.empty()) out = fs::absolute(source).lexically_normal().stem().string() + "-imported";
   formats::HuggingFaceOptions options;
   NAITE_ASSIGN(options.dtype, formats::dtype_of(arguments.dtype, files.config()));
-  NAITE_ASSIGN(options.record["origin"], train::origin_of(source));
+  ThreadPool pool(ThreadPool::default_num_threads());
+  NAITE_ASSIGN(options.origin, train::origin_of(source, pool));
   NAITE_TRY(formats::export_hugging_face(files, *model, out, options));
-  NAITE_ASSIGN(const std::string weights, formats::weights_digest(out));
+  NAITE_ASSIGN(const std::string weights, formats::weights_digest(out, pool));
   if (arguments.as_json) {
     const nlohmann::json line = {
-        {"directory", out.string()}, {"weights", weights}, {"origin", options.record["origin"]}};
+        {"directory", out.string()}, {"weights", weights}, {"origin", options.origin->to_json()}};
     put("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return {};
   }

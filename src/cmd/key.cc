@@ -39,8 +39,9 @@ Result<std::vector<fs::path>> checkpoints_of(const fs::path& path) {
 Status cosign(const KeyArguments& arguments) {
   NAITE_ASSIGN(const ledger::Keys keys, ledger::load_keys(arguments.keys));
   NAITE_ASSIGN(const std::vector<fs::path> checkpoints, checkpoints_of(arguments.directory));
+  ThreadPool pool(ThreadPool::default_num_threads());
   for (const fs::path& checkpoint : checkpoints) {
-    NAITE_ASSIGN(const bool added, record::cosign_checkpoint(checkpoint, keys.model));
+    NAITE_ASSIGN(const bool added, record::cosign_checkpoint(checkpoint, keys.model, pool));
     put("{} {}\n", added ? "co-signed" : "co-signed before:", checkpoint.string());
   }
   return {};

@@ -45,7 +45,8 @@ Result<ledger::LogContent> signed_log(const LogArguments& arguments, const fs::p
   NAITE_ASSIGN(const ledger::Verifier verifier, verifier_of(arguments, directory));
   NAITE_ASSIGN(const bool is_signed, ledger::verify_note(log.note, verifier));
   if (!is_signed || log.head.origin != verifier.name)
-    return fail("{} is not signed by {}", (directory / "checkpoint").string(), verifier.vkey());
+    return fail("{} is not signed by {}", (directory / ledger::kHeadFile).string(),
+                verifier.vkey());
   return log;
 }
 
@@ -108,9 +109,9 @@ Status prove(const LogArguments& arguments) {
   if (arguments.index >= log.head.size)
     return fail("--index {}: the log has {} entries, numbered from 0", arguments.index,
                 log.head.size);
-  NAITE_ASSIGN(const std::string checkpoint, read_file(directory / "checkpoint"));
+  NAITE_ASSIGN(const std::string head, read_file(directory / ledger::kHeadFile));
   const ledger::LogProof proof{std::nullopt, arguments.index,
-                               ledger::inclusion_proof(log.leaves, arguments.index), checkpoint};
+                               ledger::inclusion_proof(log.leaves, arguments.index), head};
   if (!arguments.entry_file.empty())
     NAITE_TRY(write_file(arguments.entry_file, log.entries[static_cast<size_t>(arguments.index)]));
   if (!arguments.output.empty()) return write_file(arguments.output, proof.text());
@@ -170,7 +171,7 @@ Status witness(const LogArguments& arguments) {
   }
   Status first;
   for (const ledger::Witness& one : witnesses) {
-    NAITE_ASSIGN(const std::string note, read_file(directory / "checkpoint"));
+    NAITE_ASSIGN(const std::string note, read_file(directory / ledger::kHeadFile));
     const ledger::ShownHead shown{note, log.head, log.leaves};
     const Result<std::string> line = ledger::WitnessClient(one, {}).cosign(shown);
     if (!line.ok() && first.ok()) first = line.error();

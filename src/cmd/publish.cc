@@ -45,13 +45,13 @@ Status run_publish(const PublishArguments& arguments) {
   do {
     NAITE_ASSIGN(const record::Published published,
                  record::publish(arguments.run, arguments.tree, name));
-    if (published.checkpoint != last) print_published(published, where, arguments.as_json);
-    last = published.checkpoint;
+    if (published.head != last) print_published(published, where, arguments.as_json);
+    last = published.head;
     if (published.ended || !arguments.watch) return {};
     // Nothing is read as long as the head is the same.
     std::string head = last;
     while (head == last && !sleep_or_stop(stop, arguments.interval)) {
-      NAITE_ASSIGN(head, read_file(fs::path(arguments.run) / "ledger/checkpoint"));
+      NAITE_ASSIGN(head, read_file(fs::path(arguments.run) / "ledger" / ledger::kHeadFile));
     }
   } while (!stop.load());
   return {};

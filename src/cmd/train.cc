@@ -2,9 +2,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
+#include "base/clock.h"
 #include "cmd/cmd.h"
 #include "cmd/cost.h"
 #include "cmd/profile.h"
@@ -39,7 +39,7 @@ class ConsoleObserver final : public train::Observer {
   }
 
   void step(const train::StepReport& r) override {
-    const double now = seconds();
+    const double now = now_seconds();
     const bool last = r.step == r.total_steps;
     if (!terminal_ && !last && r.step > 3 && now - printed_ < kPlainLineSeconds) return;
     printed_ = now;
@@ -55,11 +55,11 @@ class ConsoleObserver final : public train::Observer {
 
   void validated(const train::ValidationReport& r) override {
     std::string line = fmt::format("checkpoint {}", r.checkpoint);
-    for (size_t i = 0; i < r.sources.size(); ++i)
-      line += fmt::format("  {}: loss {:.4f}, {:.3f} bits per byte", r.sources[i],
-                          r.results[i].loss, r.results[i].bits_per_byte);
+    for (const auto& [source, measured] : r.sources)
+      line += fmt::format("  {}: loss {:.4f}, {:.3f} bits per byte", source, measured.loss,
+                          measured.bits_per_byte);
     print_line(line);
-    for (const std::string& sample : r.samples) {
+    for (const auto& [prompt, sample] : r.samples) {
       size_t end = std::min<size_t>(sample.size(), 100);
       // No letter is cut in two.
       while (end < sample.size() && end > 0 && (sample[end] & 0xc0) == 0x80) --end;
@@ -75,10 +75,6 @@ class ConsoleObserver final : public train::Observer {
   }
 
  private:
-  static double seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  }
   static std::string bar(const train::StepReport& r) {
     constexpr int64_t kWidth = 20;
     const int64_t full = kWidth * r.step / r.total_steps;

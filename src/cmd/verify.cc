@@ -130,7 +130,7 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
     };
   NAITE_ASSIGN(std::optional<verify::Mirror> mirror, mirror_of(arguments, request));
   if (mirror) {
-    request.mirror = &*mirror;
+    request.source = &*mirror;
     request.run = mirror->path();
   }
   const Result<verify::Report> report = verify::verify(request, *machine.kernels, *machine.pool);

@@ -61,74 +61,103 @@ Values values_of(const std::vector<tape::ParameterSpec>& specs, std::span<const 
 // lines, so they are known while tensors are written, without reading anything back.
 using TensorLines = std::map<std::string, std::string>;
 
-void add_line(TensorLines& lines, const TensorSpec& spec, std::string_view bytes) {
-  lines[spec.name] = fmt::format("{} {} {} {}\n", spec.name, stored_type_info(spec.type).name,
-                                 shape_text(spec.shape), sha256_hex(bytes));
+std::string line_of(const TensorSpec& spec, std::string_view bytes) {
+  return fmt::format("{} {} {} {}\n", spec.name, stored_type_info(spec.type).name,
+                     shape_text(spec.shape), sha256_hex(bytes));
 }
 
-TensorLines lines_of(const Safetensors& file) {
-  TensorLines lines;
-  for (const StoredTensor& tensor : file.tensors()) add_line(lines, tensor, tensor.bytes);
-  return lines;
+CheckpointDigests digests_of(const TensorLines& weights, const TensorLines& optimizer,
+                             const Cursor& cursor) {
+  Sha256 of_weights, of_state;
+  for (const auto& [name, line] : weights) {
+    of_weights.update(line);
+    of_state.update(line);
+  }
+  for (const auto& [name, line] : optimizer) of_state.update(line);
+  of_state.update(cursor.to_json().dump());  // keys in ascending order
+  return {of_weights.hex(), of_state.hex()};
 }
 
-std::string digest_of(const TensorLines& weights) {
-  Sha256 hash;
-  for (const auto& [name, line] : weights) hash.update(line);
-  return hash.hex();
-}
-
-std::string digest_of(const TensorLines& weights, const TensorLines& optimizer,
-                      const json& cursor) {
-  Sha256 hash;
-  for (const auto& [name, line] : weights) hash.update(line);
-  for (const auto& [name, line] : optimizer) hash.update(line);
-  hash.update(cursor.dump());  // keys in ascending order
-  return hash.hex();
-}
-
-// The tensors of model.safetensors, and where their bytes come from; `lines` fills on the way.
-std::vector<TensorSpec> weight_specs(const TrainingState& state, StoredType dtype) {
+// The tensors of a checkpoint's file of weights, or of state/optimizer.safetensors, and their
+// values.
+struct TensorFile {
   std::vector<TensorSpec> specs;
-  for (const tape::ParameterSpec& spec : state.specs)
-    specs.push_back({spec.name, dtype, shape_of(spec)});
-  return specs;
-}
+  Values values;
+  bool in_place = false;  // fp32 as it lies in memory
 
-TensorSource weight_source(const TrainingState& state, TensorLines& lines) {
-  return [&lines, values = values_of(state.specs, state.masters)](const TensorSpec& spec,
-                                                                  const ByteSink& sink) -> Status {
-    std::string bytes;
-    NAITE_TRY(encode_floats(spec.type, values.at(spec.name), bytes));
-    add_line(lines, spec, bytes);
-    return sink(bytes.data(), bytes.size());
-  };
-}
-
-// The same for state/optimizer.safetensors.
-std::vector<TensorSpec> optimizer_specs(const TrainingState& state, StoredType dtype) {
-  std::vector<TensorSpec> specs;
-  auto add_group = [&](const std::string& group, const std::vector<tape::ParameterSpec>& members) {
-    for (const tape::ParameterSpec& spec : members)
-      specs.push_back({group + "." + spec.name, StoredType::kF32, shape_of(spec)});
-  };
-  if (dtype != StoredType::kF32) add_group("master", state.specs);
-  for (const TrainingState::Moments& moments : state.moments)
-    add_group(moments.name, specs_of(state, moments));
-  return specs;
-}
-
-TensorSource optimizer_source(const TrainingState& state, TensorLines& lines) {
-  Values values = values_of(state.specs, state.masters, "master.");
-  for (const TrainingState::Moments& moments : state.moments)
-    values.merge(values_of(specs_of(state, moments), moments.values, moments.name + "."));
-  return [&lines, values = std::move(values)](const TensorSpec& spec,
-                                              const ByteSink& sink) -> Status {
+  Result<std::string_view> bytes(const TensorSpec& spec, std::string& buffer) const {
     const std::span<const float> all = values.at(spec.name);
-    const std::string_view bytes(reinterpret_cast<const char*>(all.data()), all.size_bytes());
-    add_line(lines, spec, bytes);
-    return sink(bytes.data(), bytes.size());
+    if (in_place)
+      return std::string_view(reinterpret_cast<const char*>(all.data()), all.size_bytes());
+    buffer.clear();
+    NAITE_TRY(encode_floats(spec.type, all, buffer));
+    return std::string_view(buffer);
+  }
+  // For a writer; `lines` fills on the way.
+  TensorSource source(TensorLines& lines) const {
+    return [this, &lines](const TensorSpec& spec, const ByteSink& sink) -> Status {
+      std::string buffer;
+      NAITE_ASSIGN(const std::string_view all, bytes(spec, buffer));
+      lines[spec.name] = line_of(spec, all);
+      return sink(all.data(), all.size());
+    };
+  }
+};
+
+TensorFile weights_of(const TrainingState& state, StoredType dtype) {
+  TensorFile out{{}, values_of(state.specs, state.masters)};
+  for (const tape::ParameterSpec& spec : state.specs)
+    out.specs.push_back({spec.name, dtype, shape_of(spec)});
+  return out;
+}
+
+TensorFile optimizer_of(const TrainingState& state, StoredType dtype) {
+  TensorFile out{{}, {}, true};
+  auto add_group = [&](const std::string& group, const std::vector<tape::ParameterSpec>& members,
+                       std::span<const float> values) {
+    for (const tape::ParameterSpec& spec : members)
+      out.specs.push_back({group + "." + spec.name, StoredType::kF32, shape_of(spec)});
+    out.values.merge(values_of(members, values, group + "."));
   };
+  if (dtype != StoredType::kF32) add_group("master", state.specs, state.masters);
+  for (const TrainingState::Moments& moments : state.moments)
+    add_group(moments.name, specs_of(state, moments), moments.values);
+  return out;
+}
+
+// The lines of `specs`, tensors side by side: bytes_of(spec, buffer) gives a tensor's bytes.
+template <class Spec, class BytesOf>
+Result<TensorLines> lines_of(const std::vector<Spec>& specs, ThreadPool& pool,
+                             const BytesOf& bytes_of) {
+  std::vector<std::string> made(specs.size());
+  std::vector<Status> status(specs.size());
+  pool.run(static_cast<int64_t>(specs.size()), [&](int64_t task, int) {
+    const auto i = static_cast<size_t>(task);
+    std::string buffer;
+    const Result<std::string_view> bytes = bytes_of(specs[i], buffer);
+    if (bytes.ok())
+      made[i] = line_of(specs[i], *bytes);
+    else
+      status[i] = bytes.error();
+  });
+  TensorLines out;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    NAITE_TRY(status[i]);
+    out[specs[i].name] = std::move(made[i]);
+  }
+  return out;
+}
+
+Result<TensorLines> lines_of(const Safetensors& file, ThreadPool& pool) {
+  return lines_of(file.tensors(), pool, [](const StoredTensor& tensor, std::string&) {
+    return Result<std::string_view>(tensor.bytes);
+  });
+}
+
+Result<TensorLines> lines_of(const TensorFile& file, ThreadPool& pool) {
+  return lines_of(file.specs, pool, [&](const TensorSpec& spec, std::string& buffer) {
+    return file.bytes(spec, buffer);
+  });
 }
 
 constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer_config.json"};
@@ -188,16 +217,16 @@ Status find_masters(const Safetensors& optimizer, const std::vector<tape::Parame
 
 }  // namespace
 
-Status write_record(const fs::path& directory, json record) {
+Status write_record(const fs::path& directory, Record& record) {
   NAITE_ASSIGN(const std::vector<std::string> files, files_below(directory));
-  record["files"] = json::object();
+  record.files.clear();
   for (const std::string& file : files) {
-    NAITE_ASSIGN(record["files"][file], sha256_file(directory / file));
+    NAITE_ASSIGN(record.files[file], sha256_file(directory / file));
   }
-  return write_file(directory / kRecord, record.dump(2) + "\n");
+  return write_file(directory / kRecord, record.to_json().dump(2) + "\n");
 }
 
-Status write_checkpoint(const fs::path& directory, const CheckpointContent& content) {
+Result<Record> write_checkpoint(const fs::path& directory, const CheckpointContent& content) {
   NAITE_ASSIGN(DirectoryWriter writer, DirectoryWriter::create(directory));
   const fs::path& out = writer.path();
   NAITE_TRY(make_directories(out / "state"));
@@ -207,43 +236,33 @@ Status write_checkpoint(const fs::path& directory, const CheckpointContent& cont
   NAITE_TRY(write_file(out / "README.md", content.model_card));
   for (const char* name : kTokenizerFiles)
     NAITE_TRY(copy_into(content.tokenizer_directory / name, out / name));
-  TensorLines weights, optimizer;
+  TensorLines weight_lines, optimizer_lines;
   const TrainingState& state = *content.state;
-  NAITE_TRY(write_model_safetensors(out, weight_specs(state, content.dtype), {},
-                                    weight_source(state, weights)));
+  const TensorFile weights = weights_of(state, content.dtype);
+  const TensorFile optimizer = optimizer_of(state, content.dtype);
+  NAITE_TRY(write_model_safetensors(out, weights.specs, {}, weights.source(weight_lines)));
   kill_point("checkpoint_half");
-  NAITE_TRY(write_safetensors(out / kOptimizer, optimizer_specs(state, content.dtype), {},
-                              optimizer_source(state, optimizer)));
-  NAITE_TRY(write_file(out / kCursor, state.cursor.dump(2) + "\n"));
-  json record = content.record;
-  record["weights_digest"] = digest_of(weights);
-  record["state_digest"] = digest_of(weights, optimizer, state.cursor);
-  NAITE_TRY(write_record(out, std::move(record)));
-  if (content.finish) NAITE_TRY(content.finish(out));
+  NAITE_TRY(
+      write_safetensors(out / kOptimizer, optimizer.specs, {}, optimizer.source(optimizer_lines)));
+  NAITE_TRY(write_file(out / kCursor, state.cursor.to_json().dump(2) + "\n"));
+  Record record = content.record;
+  const CheckpointDigests digests = digests_of(weight_lines, optimizer_lines, state.cursor);
+  record.weights_digest = digests.weights;
+  record.state_digest = digests.state;
+  NAITE_TRY(write_record(out, record));
+  if (content.finish) NAITE_TRY(content.finish(out, record));
   kill_point("checkpoint_rename");
   NAITE_TRY(writer.commit());
   kill_point("checkpoint_done");
-  return {};
+  return record;
 }
 
-Status check_files(const fs::path& directory) {
-  NAITE_ASSIGN(const json record, read_json(directory / kRecord));
-  using Files = std::map<std::string, std::string>;
-  NAITE_ASSIGN(const Files files, record_files(record, (directory / kRecord).string()));
-  for (const auto& [file, expected] : files) {
-    NAITE_ASSIGN(const std::string found, sha256_file(directory / file));
-    if (found != expected)
-      return fail(
-          "{} is damaged: its SHA-256 is not the one in record.json; remove {} to go on "
-          "from an earlier checkpoint",
-          (directory / file).string(), directory.string());
-  }
-  return {};
+Result<Cursor> read_cursor(const fs::path& directory) {
+  NAITE_ASSIGN(const json value, read_json(directory / kCursor));
+  return Cursor::parse(value, (directory / kCursor).string() + ":");
 }
 
-Status read_checkpoint(const fs::path& directory, TrainingState& state) {
-  NAITE_TRY(check_files(directory));
-  NAITE_ASSIGN(state.cursor, read_json(directory / kCursor));
+Status read_tensors(const fs::path& directory, TrainingState& state) {
   NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
   for (TrainingState::Moments& moments : state.moments)
     NAITE_TRY(read_group(optimizer, moments.name + ".", specs_of(state, moments), directory,
@@ -253,42 +272,30 @@ Status read_checkpoint(const fs::path& directory, TrainingState& state) {
 
 Status read_masters(const fs::path& directory, const std::vector<tape::ParameterSpec>& specs,
                     std::vector<float>& masters) {
-  NAITE_TRY(check_files(directory));
   NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
   return find_masters(optimizer, specs, directory, masters);
 }
 
-Result<std::map<std::string, std::string>> record_files(const json& record,
-                                                        const std::string& name) {
-  if (!record.is_object() || !record.contains("files") || !record["files"].is_object())
-    return fail(
-        "{} lists no files: the checkpoint is damaged; remove it to go on from an earlier "
-        "one",
-        name);
-  std::map<std::string, std::string> out;
-  for (const auto& [file, digest] : record["files"].items()) {
-    const fs::path path(file);
-    const bool leaves = path.is_absolute() || file.empty() ||
-                        file.find('\0') != std::string::npos ||
-                        std::find(path.begin(), path.end(), "..") != path.end();
-    if (leaves || !digest.is_string())
-      return fail("{}: `files` must give the SHA-256 of files in its directory, has {}", name,
-                  shown_name(file));
-    out[file] = digest.get<std::string>();
-  }
-  return out;
-}
-
-Result<std::string> weights_digest(const fs::path& directory) {
+Result<std::string> weights_digest(const fs::path& directory, ThreadPool& pool) {
   NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
-  return digest_of(lines_of(weights));
+  NAITE_ASSIGN(const TensorLines lines, lines_of(weights, pool));
+  return digests_of(lines, {}, {}).weights;
 }
 
-Result<std::string> state_digest(const fs::path& directory) {
+Result<CheckpointDigests> directory_digests(const fs::path& directory, ThreadPool& pool) {
   NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
   NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
-  NAITE_ASSIGN(const json cursor, read_json(directory / kCursor));
-  return digest_of(lines_of(weights), lines_of(optimizer), cursor);
+  NAITE_ASSIGN(const Cursor cursor, read_cursor(directory));
+  NAITE_ASSIGN(const TensorLines weight_lines, lines_of(weights, pool));
+  NAITE_ASSIGN(const TensorLines optimizer_lines, lines_of(optimizer, pool));
+  return digests_of(weight_lines, optimizer_lines, cursor);
+}
+
+Result<CheckpointDigests> state_digests(const TrainingState& state, StoredType dtype,
+                                        ThreadPool& pool) {
+  NAITE_ASSIGN(const TensorLines weights, lines_of(weights_of(state, dtype), pool));
+  NAITE_ASSIGN(const TensorLines optimizer, lines_of(optimizer_of(state, dtype), pool));
+  return digests_of(weights, optimizer, state.cursor);
 }
 
 Status check_model_files(const fs::path& directory, const CheckpointContent& content) {
@@ -304,16 +311,6 @@ Status check_model_files(const fs::path& directory, const CheckpointContent& con
       return fail("{} is not what the recipe makes of it", (directory / name).string());
   }
   return {};
-}
-
-Result<std::string> state_digest(const TrainingState& state, StoredType dtype) {
-  TensorLines weights, optimizer;
-  const TensorSource weight = weight_source(state, weights);
-  const TensorSource other = optimizer_source(state, optimizer);
-  const ByteSink nowhere = [](const void*, size_t) { return Status(); };
-  for (const TensorSpec& spec : weight_specs(state, dtype)) NAITE_TRY(weight(spec, nowhere));
-  for (const TensorSpec& spec : optimizer_specs(state, dtype)) NAITE_TRY(other(spec, nowhere));
-  return digest_of(weights, optimizer, state.cursor);
 }
 
 }  // namespace naite::formats

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/base.h"
+#include "formats/record.h"
 #include "formats/stored.h"
 #include "tape/record.h"
 
@@ -37,7 +38,7 @@ struct TrainingState {
     std::vector<int> members = {};
   };
   std::vector<Moments> moments;
-  nlohmann::json cursor;
+  Cursor cursor;
 };
 
 struct CheckpointContent {
@@ -46,39 +47,39 @@ struct CheckpointContent {
   StoredType dtype = StoredType::kF32;
   nlohmann::json generation_config;
   std::string model_card;
-  nlohmann::json record;  // metrics and provenance; digests and file hashes are added
+  Record record;  // metrics and provenance; digests and file hashes are added
   std::filesystem::path tokenizer_directory;
   // Called when all files are written, before the directory gets its name: may add more.
-  std::function<Status(const std::filesystem::path& directory)> finish;
+  std::function<Status(const std::filesystem::path& directory, const Record& record)> finish;
 };
 
-Status write_checkpoint(const std::filesystem::path& directory, const CheckpointContent& content);
+// Returns the record as it was written, digests and files included.
+Result<Record> write_checkpoint(const std::filesystem::path& directory,
+                                const CheckpointContent& content);
 
-// Reads the state back after checking every file against record.json. The first damaged file is
-// named. `state.specs` must be filled in and match; the rest is filled here.
-Status read_checkpoint(const std::filesystem::path& directory, TrainingState& state);
-
-// The masters alone, one parameter after another, after checking every file.
+// These believe the files: whoever reads goes by record/stored_checkpoint.h, which checks them.
+// `state.specs` and the moments' names must be filled in and match; values are filled in here.
+Status read_tensors(const std::filesystem::path& directory, TrainingState& state);
 Status read_masters(const std::filesystem::path& directory,
                     const std::vector<tape::ParameterSpec>& specs, std::vector<float>& masters);
-
-// The files that a record.json lists, with their SHA-256. A path out of the directory is refused.
-Result<std::map<std::string, std::string>> record_files(const nlohmann::json& record,
-                                                        const std::string& name);
+Result<Cursor> read_cursor(const std::filesystem::path& directory);
 
 // Writes record.json: `record` with the SHA-256 of every file that the directory holds.
-Status write_record(const std::filesystem::path& directory, nlohmann::json record);
+Status write_record(const std::filesystem::path& directory, Record& record);
 
-// SHA-256 over the model's tensors: name, type, shape and bytes, ascending by name. Any Hugging
-// Face directory.
-Result<std::string> weights_digest(const std::filesystem::path& directory);
-// SHA-256 over the lines of weights and optimizer, and the cursor as canonical JSON.
-Result<std::string> state_digest(const std::filesystem::path& directory);
-// The digest that a checkpoint of this state would have, with the model's tensors in `dtype`.
-Result<std::string> state_digest(const TrainingState& state, StoredType dtype);
-
-// Compares every file with record.json; the first damaged one is named.
-Status check_files(const std::filesystem::path& directory);
+struct CheckpointDigests {
+  // SHA-256 over a line for each of the model's tensors, ascending by name: name, type, shape and
+  // the SHA-256 of its bytes.
+  std::string weights;
+  std::string state;  // over the lines of weights and optimizer, and the cursor as canonical JSON
+};
+// Every byte is hashed once, tensors side by side. Weights: of any Hugging Face directory.
+Result<std::string> weights_digest(const std::filesystem::path& directory, ThreadPool& pool);
+Result<CheckpointDigests> directory_digests(const std::filesystem::path& directory,
+                                            ThreadPool& pool);
+// What a checkpoint of this state would have, with the model's tensors in `dtype`.
+Result<CheckpointDigests> state_digests(const TrainingState& state, StoredType dtype,
+                                        ThreadPool& pool);
 // That the directory's configs and tokenizer are those that write_checkpoint() makes of `content`.
 Status check_model_files(const std::filesystem::path& directory, const CheckpointContent& content);
 

@@ -168,10 +168,12 @@ Status export_hugging_face(const ModelFiles& files, const model::Model& model,
     NAITE_TRY(write_file(out / "chat_template.jinja", chat->get<std::string>()));
   NAITE_TRY(write_model_safetensors(out, std::move(targets), {}, source_of(files, by_name, 0),
                                     options.shard_bytes));
-  if (!options.record.is_null()) {
-    json record = options.record;
-    NAITE_ASSIGN(record["weights_digest"], weights_digest(out));
-    NAITE_TRY(write_record(out, std::move(record)));
+  if (options.origin) {
+    Record record;
+    record.origin = options.origin;
+    ThreadPool alone(1);
+    NAITE_ASSIGN(record.weights_digest, weights_digest(out, alone));
+    NAITE_TRY(write_record(out, record));
   }
   return writer.commit();
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/model_files.h"
+#include "formats/record.h"
 #include "model/model.h"
 
 namespace naite::formats {
@@ -16,8 +17,8 @@ struct HuggingFaceOptions {
   StoredType dtype = StoredType::kBf16;  // F32, F16 or BF16, for every tensor
   int64_t shard_bytes = 0;               // 0: one file
   // Where the model comes from, for record.json, which also gets the digest of the weights and of
-  // every file; null: no record is written.
-  nlohmann::json record = {};
+  // every file; none: no record is written.
+  std::optional<Branch> origin = {};
 };
 
 // The type that weights are to be written in: as asked for, or as config.json says, or float32.

@@ -8,9 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
+
+#include "base/clock.h"
 
 namespace naite::formats {
 
@@ -80,11 +81,6 @@ std::string valid_utf8(std::string_view text) {
   return json::parse(quoted).get<std::string>();
 }
 
-double now_seconds() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::max(0.0, std::chrono::duration<double>(now).count());
-}
-
 // All event files of a directory, oldest first: ten digits of seconds sort by age.
 Result<std::vector<fs::path>> event_files(const fs::path& directory) {
   NAITE_ASSIGN(const std::vector<std::string> names, list_directory(directory));
@@ -97,7 +93,7 @@ Result<std::vector<fs::path>> event_files(const fs::path& directory) {
 // A name that sorts after `newest` (empty: there is none), whatever the clock says.
 fs::path new_event_file(const fs::path& directory, const fs::path& newest) {
   constexpr int64_t kTenDigits = 9'999'999'999;
-  int64_t seconds = std::min(static_cast<int64_t>(now_seconds()), kTenDigits), before = 0;
+  int64_t seconds = std::min(static_cast<int64_t>(unix_time()), kTenDigits), before = 0;
   const std::string name = newest.filename().string();
   const char* const digits = name.data() + std::min(kPrefix.size(), name.size());
   if (std::from_chars(digits, name.data() + name.size(), before).ec == std::errc())
@@ -236,7 +232,7 @@ Result<EventWriter> EventWriter::open_file(const fs::path& path, size_t whole) {
   if (whole == 0) {
     std::string event;
     append_key(event, 1, kFixed64);
-    append_value(event, now_seconds());
+    append_value(event, unix_time());
     append_bytes(event, 3, kVersion);
     NAITE_TRY(writer.append(event));
   }
@@ -257,7 +253,7 @@ Status EventWriter::rewind(int64_t step) {
   if (!cut) return {};
   NAITE_ASSIGN(EventWriter next, open_file(new_event_file(directory, files.back()), 0));
   *this = std::move(next);
-  return append(session_start_event(now_seconds(), step + 1));
+  return append(session_start_event(unix_time(), step + 1));
 }
 
 EventWriter& EventWriter::operator=(EventWriter&& other) noexcept {
@@ -271,11 +267,11 @@ EventWriter::~EventWriter() {
 }
 
 Status EventWriter::scalar(int64_t step, std::string_view tag, double value) {
-  return append(scalar_event(now_seconds(), step, tag, static_cast<float>(value)));
+  return append(scalar_event(unix_time(), step, tag, static_cast<float>(value)));
 }
 
 Status EventWriter::text(int64_t step, std::string_view tag, std::string_view markdown) {
-  return append(text_event(now_seconds(), step, tag, valid_utf8(markdown)));
+  return append(text_event(unix_time(), step, tag, valid_utf8(markdown)));
 }
 
 Status EventWriter::flush() {

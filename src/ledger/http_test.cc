@@ -6,7 +6,7 @@
 
 #include <fstream>
 
-#include "ledger/test_server.h"
+#include "ledger/server_testing.h"
 
 namespace naite::ledger {
 namespace {

@@ -44,7 +44,7 @@ Status read_bundle(const fs::path& directory, const TileName& tile,
 }
 
 Result<Head> read_head(const fs::path& directory, Note& note) {
-  const fs::path path = directory / "checkpoint";
+  const fs::path path = directory / kHeadFile;
   NAITE_ASSIGN(const std::string text, read_plain_file(path, kNoteBytesMax));
   NAITE_ASSIGN(note, Note::parse(text, path.string()));
   NAITE_ASSIGN(const Head head, Head::parse(note.text, path.string()));
@@ -118,8 +118,8 @@ Result<LogContent> read_log(const fs::path& directory) {
       return fail("{}: its hashes are not those of the entries below", path.string());
   }
   if (tree_root(log.leaves) != log.head.root)
-    return fail("{}: the root of its {} entries is another one",
-                (directory / "checkpoint").string(), log.head.size);
+    return fail("{}: the root of its {} entries is another one", (directory / kHeadFile).string(),
+                log.head.size);
   NAITE_TRY(check_older_tiles(directory, log));
   return log;
 }
@@ -134,7 +134,7 @@ Status add_cosignature(const fs::path& directory, const Head& head, const std::s
     if (signature.name != added.signatures[0].name ||
         signature.key_id != added.signatures[0].key_id)
       text += signature.line();
-  NAITE_TRY(write_file(directory / "checkpoint", text + line));
+  NAITE_TRY(write_file(directory / kHeadFile, text + line));
   kill_point("ledger-cosigned");
   return {};
 }
@@ -152,7 +152,7 @@ Status LogWriter::load() {
   Note note;
   Head head;
   std::error_code code;
-  if (fs::exists(directory_ / "checkpoint", code)) {
+  if (fs::exists(directory_ / kHeadFile, code)) {
     NAITE_ASSIGN(head, read_head(directory_, note));
     if (head.origin != signer_.name())
       return fail("{} is the log {}, not {}: use the key that it was begun with",
@@ -160,7 +160,7 @@ Status LogWriter::load() {
     NAITE_ASSIGN(const bool is_signed, verify_note(note, signer_.verifier()));
     if (!is_signed)
       return fail("{} is not signed by {}: use the key that it was begun with",
-                  (directory_ / "checkpoint").string(), signer_.verifier().vkey());
+                  (directory_ / kHeadFile).string(), signer_.verifier().vkey());
   }
   for (int64_t number = 0;; ++number) {
     int64_t width = kTileWidth;
@@ -181,7 +181,7 @@ Status LogWriter::load() {
                 directory_.string());
   if (size() == head.size) return {};
   NAITE_TRY(write_tiles(head.size));
-  NAITE_TRY(write_checkpoint());
+  NAITE_TRY(write_head());
   return remove_old_partials();
 }
 
@@ -203,7 +203,7 @@ Status LogWriter::append(const std::vector<std::string>& entries) {
   }
   NAITE_TRY(write_bundles(old_size));
   NAITE_TRY(write_tiles(old_size));
-  NAITE_TRY(write_checkpoint());
+  NAITE_TRY(write_head());
   return remove_old_partials();
 }
 
@@ -236,16 +236,16 @@ Status LogWriter::write_tiles(int64_t old_size) {
   return {};
 }
 
-Status LogWriter::write_checkpoint() {
+Status LogWriter::write_head() {
   const std::string text = Head{signer_.name(), size(), tree_root(leaves_)}.text();
-  const std::lock_guard lock(*checkpoint_mutex_);
-  NAITE_TRY(write_file(directory_ / "checkpoint", text + "\n" + signer_.signature_line(text)));
+  const std::lock_guard lock(*head_mutex_);
+  NAITE_TRY(write_file(directory_ / kHeadFile, text + "\n" + signer_.signature_line(text)));
   kill_point("ledger-checkpoint");
   return {};
 }
 
 Status LogWriter::add_cosignature(const Head& head, const std::string& line) const {
-  const std::lock_guard lock(*checkpoint_mutex_);
+  const std::lock_guard lock(*head_mutex_);
   return ledger::add_cosignature(directory_, head, line);
 }
 

@@ -5,7 +5,7 @@
 //
 //   1. entries    a new tile/entries file that holds the old entries and the new ones
 //   2. tiles      the hashes above them
-//   3. checkpoint the signed head, last
+//   3. checkpoint the signed head, last (kHeadFile)
 //
 // A head is signed only over entries that are durable, and the signature depends on nothing but the
 // key and the text. Whoever opens the log after a kill takes over every durable entry and signs the
@@ -23,12 +23,15 @@
 
 namespace naite::ledger {
 
+// The file of the signed head: C2SP tlog-checkpoint calls a signed head a checkpoint. Here that
+// word means a stored state of a training.
+inline constexpr const char* kHeadFile = "checkpoint";
 inline constexpr int kHeadsKept = 3;
 inline constexpr int64_t kLogEntriesMax = int64_t{1} << 24;  // longer logs are not read
 
 // All entries of a log with the hashes of its tree. Nothing in it is trusted but by its hashes.
 struct LogContent {
-  Head head;  // of the checkpoint file; size 0 without one
+  Head head;  // size 0 without the file
   Note note;
   std::vector<std::string> entries;  // as many as the head says
   std::vector<Digest> leaves;
@@ -67,7 +70,7 @@ class LogWriter {
   Status load();
   Status write_bundles(int64_t old_size);
   Status write_tiles(int64_t old_size);
-  Status write_checkpoint();
+  Status write_head();
   Status remove_old_partials();
 
   std::filesystem::path directory_;
@@ -75,7 +78,7 @@ class LogWriter {
   std::vector<std::string> entries_;  // from number first_entry_ on, which begins a tile
   int64_t first_entry_ = 0;
   std::vector<Digest> leaves_;
-  std::shared_ptr<std::mutex> checkpoint_mutex_ = std::make_shared<std::mutex>();
+  std::shared_ptr<std::mutex> head_mutex_ = std::make_shared<std::mutex>();
 };
 
 }  // namespace naite::ledger

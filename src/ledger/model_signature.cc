@@ -166,13 +166,13 @@ bool ModelKey::verify(std::string_view message, std::string_view signature) cons
                           message.size()) == 1;
 }
 
-Result<ModelManifest> ModelManifest::of_directory(const fs::path& directory) {
-  ModelManifest out;
+Result<std::vector<std::string>> ModelManifest::names_in(const fs::path& directory) {
+  std::vector<std::string> out;
   std::error_code code;
   fs::recursive_directory_iterator it(directory, code);
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
     const fs::file_type type = it->symlink_status(code).type();
-    const std::string name = it->path().lexically_relative(directory).generic_string();
+    std::string name = it->path().lexically_relative(directory).generic_string();
     if (type == fs::file_type::directory) {
       if (name == kCosignaturesDirectory) it.disable_recursion_pending();
       continue;
@@ -180,12 +180,20 @@ Result<ModelManifest> ModelManifest::of_directory(const fs::path& directory) {
     if (type != fs::file_type::regular)
       return fail("{}: a link or no plain file: a model directory has neither",
                   it->path().string());
-    if (name == kModelSignatureFile) continue;
-    NAITE_ASSIGN(const std::string hex, sha256_file(it->path()));
-    out.files.emplace_back(name, *digest_from_hex(hex));
+    if (name != kModelSignatureFile) out.push_back(std::move(name));
   }
   if (code) return fail("cannot list {}: {}", directory.string(), code.message());
-  std::sort(out.files.begin(), out.files.end());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+Result<ModelManifest> ModelManifest::of_directory(const fs::path& directory) {
+  ModelManifest out;
+  NAITE_ASSIGN(const std::vector<std::string> names, names_in(directory));
+  for (const std::string& name : names) {
+    NAITE_ASSIGN(const std::string hex, sha256_file(directory / name));
+    out.files.emplace_back(name, *digest_from_hex(hex));
+  }
   return out;
 }
 

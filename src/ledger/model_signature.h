@@ -52,6 +52,8 @@ class ModelKey {
 struct ModelManifest {
   std::vector<std::pair<std::string, Digest>> files;
 
+  // The names alone.
+  static Result<std::vector<std::string>> names_in(const std::filesystem::path& directory);
   static Result<ModelManifest> of_directory(const std::filesystem::path& directory);
   Digest root() const;
   Digest digest() const;

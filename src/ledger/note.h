@@ -13,7 +13,7 @@
 //   public key "vkey":  NAME+hex(key id)+base64(type || public key[32])
 //   private key:        PRIVATE+KEY+NAME+hex(key id)+base64(01 || seed[32])
 //
-// The text of a checkpoint: ORIGIN "\n" SIZE "\n" base64(root) "\n" [extension lines].
+// The text of a head: ORIGIN "\n" SIZE "\n" base64(root) "\n" [extension lines].
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -86,7 +86,7 @@ Result<std::optional<uint64_t>> verify_cosignature(const Note& note, const Verif
 // Names of keys and origins: not empty, no white space, no control characters, no plus.
 Status check_key_name(std::string_view name);
 
-// What a checkpoint of a log says.
+// The head of a log: how long it is and the root of its tree.
 struct Head {
   std::string origin;
   int64_t size = 0;

@@ -20,7 +20,7 @@ std::string LogProof::text() const {
   if (extra) out += fmt::format("extra {}\n", to_base64(*extra));
   out += fmt::format("index {}\n", index);
   for (const Digest& hash : hashes) out += to_base64(as_bytes(hash)) + "\n";
-  return out + "\n" + checkpoint;
+  return out + "\n" + head;
 }
 
 Result<LogProof> LogProof::parse(std::string_view text, std::string_view where) {
@@ -30,7 +30,7 @@ Result<LogProof> LogProof::parse(std::string_view text, std::string_view where) 
   const size_t separator = text.find("\n\n");
   if (separator == std::string_view::npos) return malformed;
   LogProof out;
-  out.checkpoint = std::string(text.substr(separator + 2));
+  out.head = std::string(text.substr(separator + 2));
   std::string_view lines = text.substr(0, separator + 1);
   auto next_line = [&lines] {
     const size_t end = lines.find('\n');
@@ -57,14 +57,14 @@ Result<LogProof> LogProof::parse(std::string_view text, std::string_view where) 
 }
 
 Status LogProof::verify(std::string_view entry, const Verifier& log) const {
-  NAITE_ASSIGN(const Note note, Note::parse(checkpoint, "the proof's checkpoint"));
+  NAITE_ASSIGN(const Note note, Note::parse(head, "the proof's head"));
   NAITE_ASSIGN(const bool is_signed, verify_note(note, log));
-  if (!is_signed) return fail("the proof's checkpoint is not signed by {}", log.name);
-  NAITE_ASSIGN(const Head head, Head::parse(note.text, "the proof's checkpoint"));
-  if (head.origin != log.name)
-    return fail("the proof is about the log {}, not {}", head.origin, log.name);
-  if (!verify_inclusion(leaf_hash(entry), index, head.size, hashes, head.root))
-    return fail("the entry is not number {} of the {} in {}", index, head.size, head.origin);
+  if (!is_signed) return fail("the proof's head is not signed by {}", log.name);
+  NAITE_ASSIGN(const Head parsed, Head::parse(note.text, "the proof's head"));
+  if (parsed.origin != log.name)
+    return fail("the proof is about the log {}, not {}", parsed.origin, log.name);
+  if (!verify_inclusion(leaf_hash(entry), index, parsed.size, hashes, parsed.root))
+    return fail("the entry is not number {} of the {} in {}", index, parsed.size, parsed.origin);
   return {};
 }
 

@@ -7,7 +7,7 @@
 //   index I \n
 //   BASE64 \n                  one a hash, from the leaf's sibling upwards
 //   \n
-//   the checkpoint, verbatim
+//   the signed head, verbatim
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,7 +22,7 @@ struct LogProof {
   std::optional<std::string> extra;
   int64_t index = 0;
   std::vector<Digest> hashes;
-  std::string checkpoint;  // the signed note
+  std::string head;  // the signed note
 
   std::string text() const;
   static Result<LogProof> parse(std::string_view text, std::string_view where);

@@ -8,7 +8,7 @@
 #include "ledger/encoding.h"
 #include "ledger/keys.h"
 #include "ledger/merkle.h"
-#include "ledger/test_server.h"
+#include "ledger/server_testing.h"
 
 namespace naite::ledger {
 namespace {

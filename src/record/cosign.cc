@@ -3,9 +3,8 @@
 
 #include <algorithm>
 
-#include "formats/checkpoint.h"
 #include "ledger/cosignatures.h"
-#include "record/run_ledger.h"
+#include "record/stored_checkpoint.h"
 
 namespace naite::record {
 
@@ -32,10 +31,12 @@ Status check_first_signature(const fs::path& file, const ledger::ModelManifest& 
 
 }  // namespace
 
-Result<bool> cosign_checkpoint(const fs::path& directory, const ledger::ModelKey& key) {
-  NAITE_TRY(formats::check_files(directory));
-  NAITE_ASSIGN(const ledger::ModelManifest recorded, recorded_manifest(directory));
-  NAITE_ASSIGN(const ledger::ModelManifest found, ledger::ModelManifest::of_directory(directory));
+Result<bool> cosign_checkpoint(const fs::path& directory, const ledger::ModelKey& key,
+                               ThreadPool& pool) {
+  NAITE_ASSIGN(StoredCheckpoint stored, StoredCheckpoint::open(directory, pool));
+  NAITE_TRY(stored.check_files());
+  NAITE_ASSIGN(const ledger::ModelManifest recorded, recorded_manifest(directory, stored.record()));
+  NAITE_ASSIGN(const ledger::ModelManifest found, stored.manifest());
   if (recorded != found)
     return fail("{}: its files are not those of its record.json; nothing was signed",
                 directory.string());

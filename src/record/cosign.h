@@ -11,6 +11,7 @@ namespace naite::record {
 // Signs all files of a checkpoint directory. Refused if they are not those of its record.json or of
 // its model.sig, or if model.sig leaves no place for other signatures. False: this key's signature
 // is there already.
-Result<bool> cosign_checkpoint(const std::filesystem::path& directory, const ledger::ModelKey& key);
+Result<bool> cosign_checkpoint(const std::filesystem::path& directory, const ledger::ModelKey& key,
+                               ThreadPool& pool);
 
 }  // namespace naite::record

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "record/history.h"
 
+#include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "ledger/ledger.h"
 
@@ -14,6 +16,7 @@ namespace {
 constexpr size_t kStepsPerEntry = 400;    // 107 bytes each: below the 65,535 of an entry
 constexpr size_t kTensorsPerEntry = 300;  // a name of up to 140 bytes each
 constexpr int64_t kMax = int64_t{1} << 53;
+constexpr double kLargest = std::numeric_limits<double>::max();
 
 std::string bits_text(uint64_t bits) { return fmt::format("{:016x}", bits); }
 
@@ -230,7 +233,11 @@ Status RunHistory::read_stored(Table& table, bool checkpoint) {
   out.manifest = digest_text(table, "manifest");
   out.weights = digest_text(table, "weights");
   out.state = digest_text(table, "state");
-  if (const json* metrics = table.raw("metrics")) out.metrics = *metrics;
+  Table metrics = table.table("metrics");
+  if (const json* loss = metrics.raw("loss"); loss != nullptr && !loss->is_null())
+    out.loss = metrics.number("loss", std::nullopt, -kLargest, kLargest);
+  out.validation = formats::validation_at(metrics, "validation");
+  table.adopt(metrics.finish());
   if (const StoredState* other = find(out.step); other != nullptr && other->state != out.state)
     table.reject("state", "that of the earlier entry about this step");
   stored.push_back(std::move(out));
@@ -253,6 +260,8 @@ int64_t Commitment::first_step() const {
   return branch.is_object() ? branch.value("step", int64_t{0}) : 0;
 }
 
+bool Commitment::is_unsigned() const { return origin.starts_with("unsigned.invalid/"); }
+
 int64_t RunHistory::last_step() const {
   return commitment.first_step() + static_cast<int64_t>(steps.size());
 }
@@ -267,6 +276,27 @@ const StoredState* RunHistory::find(int64_t step) const {
   for (size_t i = stored.size(); i-- > 0;)
     if (stored[i].step == step) return &stored[i];
   return nullptr;
+}
+
+std::vector<const StoredState*> RunHistory::newest_states() const {
+  std::map<std::string, const StoredState*> newest;
+  for (const StoredState& state : stored) newest[state.directory] = &state;
+  std::vector<const StoredState*> out;
+  for (const auto& [directory, state] : newest) out.push_back(state);
+  std::stable_sort(out.begin(), out.end(),
+                   [](const StoredState* a, const StoredState* b) { return a->step < b->step; });
+  return out;
+}
+
+double RunHistory::percent_done(int64_t step) const {
+  return 100.0 * static_cast<double>(step) / static_cast<double>(commitment.steps);
+}
+
+std::optional<double> StoredState::bits_per_byte() const {
+  if (!validation || validation->empty()) return std::nullopt;
+  double sum = 0;
+  for (const auto& [source, measured] : *validation) sum += measured.bits_per_byte;
+  return sum / static_cast<double>(validation->size());
 }
 
 Commitment RunHistory::amended() const {
@@ -329,6 +359,9 @@ Result<std::vector<std::string>> step_entries(int64_t first_step,
 }
 
 Result<std::string> stored_entry(const StoredState& state) {
+  const json metrics = {
+      {"loss", state.loss ? json(*state.loss) : json()},
+      {"validation", state.validation ? formats::to_json(*state.validation) : json()}};
   return ledger::canonical_json({{"type", state.checkpoint ? "checkpoint" : "state"},
                                  {"step", state.step},
                                  {"first_token", state.first_token},
@@ -337,7 +370,7 @@ Result<std::string> stored_entry(const StoredState& state) {
                                  {"manifest", state.manifest},
                                  {"weights", state.weights},
                                  {"state", state.state},
-                                 {"metrics", state.metrics}});
+                                 {"metrics", metrics}});
 }
 
 Result<std::string> amendment_entry(int64_t step, const json& changes, int64_t time) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/base.h"
+#include "formats/record.h"
 
 namespace naite::record {
 
@@ -44,6 +45,7 @@ struct Commitment {
   std::string version, source_commit;
 
   int64_t first_step() const;  // steps that were done before this run began
+  bool is_unsigned() const;    // by a key of the run alone, which vouches for nobody
   nlohmann::json to_json() const;
   static Result<Commitment> from_json(const nlohmann::json& value, const std::string& where);
 };
@@ -60,7 +62,10 @@ struct StoredState {
   int64_t step = 0, first_token = 0, end_token = 0;
   std::string directory;                 // below the run
   std::string manifest, weights, state;  // digests: of all files, the weights, the training state
-  nlohmann::json metrics;
+  std::optional<double> loss;            // of the last step
+  std::optional<formats::Validation> validation;
+
+  std::optional<double> bits_per_byte() const;  // mean over the held-out texts
 };
 
 struct RunHistory {
@@ -85,6 +90,9 @@ struct RunHistory {
   const StepDigest& step(int64_t step) const;
   // The newest entry about that step's state; nullptr if there is none.
   const StoredState* find(int64_t step) const;
+  // Of each directory, the newest entry: what lies there in the end. By step, ascending.
+  std::vector<const StoredState*> newest_states() const;
+  double percent_done(int64_t step) const;
   // The commitment with what amendments changed.
   Commitment amended() const;
 

@@ -9,12 +9,11 @@
 #include "ledger/ledger.h"
 #include "record/published.h"
 #include "record/run_directory.h"
-#include "record/run_ledger.h"
+#include "record/stored_checkpoint.h"
 
 namespace naite::record {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 namespace {
 
@@ -23,7 +22,7 @@ constexpr auto kPause = std::chrono::milliseconds(50);
 
 // A log as it stood at one moment.
 struct Snapshot {
-  std::string checkpoint, vkey;  // the files' bytes; the log of runs has no vkey
+  std::string head, vkey;  // the files' bytes; the log of runs has no vkey
   ledger::LogContent log;
 };
 
@@ -31,9 +30,9 @@ struct Snapshot {
 // between two equal heads belongs together.
 Result<Snapshot> read_snapshot(const fs::path& directory) {
   for (int attempt = 1;; ++attempt) {
-    NAITE_ASSIGN(std::string before, read_file(directory / "checkpoint"));
+    NAITE_ASSIGN(std::string before, read_file(directory / ledger::kHeadFile));
     Result<ledger::LogContent> log = ledger::read_log(directory);
-    NAITE_ASSIGN(const std::string after, read_file(directory / "checkpoint"));
+    NAITE_ASSIGN(const std::string after, read_file(directory / ledger::kHeadFile));
     if (before == after && log.ok()) return Snapshot{std::move(before), "", *std::move(log)};
     if (attempt == kSnapshotAttempts)
       return log.ok() ? fail("{} does not come to rest", directory.string()) : log.error();
@@ -41,9 +40,9 @@ Result<Snapshot> read_snapshot(const fs::path& directory) {
   }
 }
 
-Result<Snapshot> read_run_log(const RunDirectory& run) {
+Result<Snapshot> read_run_ledger(const RunDirectory& run) {
   std::error_code code;
-  if (!fs::exists(run.ledger() / "checkpoint", code))
+  if (!fs::exists(run.ledger() / ledger::kHeadFile, code))
     return fail("{} has no log, or an empty one: only runs with a log can be published",
                 run.path().string());
   NAITE_ASSIGN(Snapshot out, read_snapshot(run.ledger()));
@@ -60,7 +59,7 @@ Result<Snapshot> read_run_log(const RunDirectory& run) {
 // That what the tree has is a beginning of the log. Returns how many entries it has.
 Result<int64_t> published_entries(const fs::path& directory, const Snapshot& ours) {
   std::error_code code;
-  if (!fs::exists(directory / "checkpoint", code)) return 0;
+  if (!fs::exists(directory / ledger::kHeadFile, code)) return 0;
   NAITE_ASSIGN(const ledger::LogContent theirs, ledger::read_log(directory));
   const ledger::Head &old = theirs.head, &now = ours.log.head;
   if (old.origin != now.origin)
@@ -158,7 +157,7 @@ Status put_state(const RunDirectory& run, const fs::path& target, const StoredSt
                  int64_t parameters) {
   const fs::path from = run.path() / state.directory, to = target / state.directory;
   NAITE_TRY(plain_file(from / "record.json"));
-  NAITE_ASSIGN(const json record, read_json(from / "record.json"));
+  NAITE_ASSIGN(const formats::Record record, formats::Record::read(from));
   NAITE_ASSIGN(std::vector<PublishedFile> files,
                published_state(record, parameters, (from / "record.json").string()));
   files.push_back({"record.json", "", 0});
@@ -198,7 +197,7 @@ Status put_cosignatures(const fs::path& from, const fs::path& to) {
 Result<int64_t> put_states(const RunDirectory& run, const fs::path& target,
                            const RunHistory& history) {
   int64_t added = 0;
-  for (const StoredState* state : newest_states(history)) {
+  for (const StoredState* state : history.newest_states()) {
     NAITE_ASSIGN(const bool is_there, has_state(target / state->directory, *state));
     if (!is_there) NAITE_TRY(put_state(run, target, *state, history.commitment.parameters));
     added += is_there ? 0 : 1;
@@ -267,17 +266,17 @@ Result<Published> publish(const fs::path& run_path, const fs::path& tree, const 
   if (!is_plain_name(name))
     return fail("{} is no plain name for a run on the web: give one with --name", name);
   const RunDirectory run(run_path);
-  NAITE_ASSIGN(const Snapshot ours, read_run_log(run));
+  NAITE_ASSIGN(const Snapshot ours, read_run_ledger(run));
   NAITE_ASSIGN(const RunHistory history, RunHistory::parse(ours.log.entries));
   NAITE_TRY(make_directories(tree));
   NAITE_ASSIGN(const FileLock lock, lock_tree(tree));
   const fs::path target = tree / name;
   NAITE_TRY(begin_target(target, ours.vkey));
   NAITE_TRY(clean(tree, target));
-  Published out{ours.checkpoint, ours.log.head.size, 0, 0, history.ended || history.abandoned};
+  Published out{ours.head, ours.log.head.size, 0, 0, history.ended || history.abandoned};
   NAITE_ASSIGN(const int64_t before, published_entries(target / "ledger", ours));
   out.new_entries = ours.log.head.size - before;
-  const bool has_publisher = fs::exists(run.ledger() / "publisher/checkpoint");
+  const bool has_publisher = fs::exists(run.ledger() / "publisher" / ledger::kHeadFile);
   const fs::path runs = target / "ledger/publisher";
   Snapshot publisher;
   if (has_publisher) {
@@ -291,10 +290,10 @@ Result<Published> publish(const fs::path& run_path, const fs::path& tree, const 
   NAITE_TRY(put_claims(run, target, history));
   if (has_publisher) {
     NAITE_TRY(put_tiles(runs, publisher));
-    NAITE_TRY(put(runs / "checkpoint", publisher.checkpoint));
+    NAITE_TRY(put(runs / ledger::kHeadFile, publisher.head));
   }
   NAITE_TRY(put_tiles(target / "ledger", ours));
-  NAITE_TRY(put(target / "ledger/checkpoint", ours.checkpoint));
+  NAITE_TRY(put(target / "ledger" / ledger::kHeadFile, ours.head));
   NAITE_TRY(write_index(tree));
   return out;
 }

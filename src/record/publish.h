@@ -15,8 +15,8 @@
 namespace naite::record {
 
 struct Published {
-  std::string checkpoint;  // the head that the tree has now, a signed note
-  int64_t entries = 0;     // that it covers
+  std::string head;     // that the tree has now, a signed note
+  int64_t entries = 0;  // that it covers
   int64_t new_entries = 0, new_states = 0;
   bool ended = false;  // the run has ended or was abandoned: there will be nothing more
 };

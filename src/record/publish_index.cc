@@ -62,13 +62,13 @@ std::string escaped(std::string_view text) {
 
 std::string row_of(const std::string& name, const RunHistory& history, const StoredState& state) {
   const std::string link = escaped(name + "/" + state.directory);
-  const std::optional<double> bits = bits_per_byte(state);
+  const std::optional<double> bits = state.bits_per_byte();
   return fmt::format(
       "<tr><td><a href=\"{0}/README.md\">{1}</a></td><td>{2:.1f}%</td><td>{3}</td><td>{4}</td>"
       "<td>{5}</td><td><code title=\"{6}\">{7}</code></td><td><code title=\"{8}\">{9}</code></td>"
       "<td><a href=\"{0}/model.safetensors\">weights</a>{10}</td></tr>\n",
       link, escaped(state.directory.substr(state.directory.find('/') + 1)),
-      percent_done(history, state.step), state.step, state.end_token,
+      history.percent_done(state.step), state.step, state.end_token,
       bits ? fmt::format("{:.4f}", *bits) : "", state.weights, state.weights.substr(0, 16),
       state.state, state.state.substr(0, 16),
       history.commitment.model_key.empty()
@@ -90,12 +90,12 @@ std::string section_of(const fs::path& tree, const std::string& name) {
       "<a href=\"{}/data/manifest.json\">data</a>, <a href=\"{}/ledger/checkpoint\">head of the "
       "log</a>, {} entries, root <code>{}</code>.</p>\n",
       escaped(name), escaped(claims.architecture), claims.parameters, history->last_step(),
-      claims.steps, end, is_unsigned(claims) ? "Unsigned: a key of this run alone," : "Signed as",
+      claims.steps, end, claims.is_unsigned() ? "Unsigned: a key of this run alone," : "Signed as",
       escaped(claims.vkey), name, name, name, name, log->head.size, ledger::to_hex(log->head.root));
   out +=
       "<table>\n<tr><th>checkpoint</th><th>done</th><th>step</th><th>tokens</th><th>bits per "
       "byte</th><th>digest of the weights</th><th>of the whole state</th><th>files</th></tr>\n";
-  for (const StoredState* state : newest_states(*history))
+  for (const StoredState* state : history->newest_states())
     if (state->checkpoint) out += row_of(name, *history, *state);
   return out + "</table>\n";
 }

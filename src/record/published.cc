@@ -5,7 +5,6 @@
 #include <map>
 #include <set>
 
-#include "formats/checkpoint.h"
 #include "ledger/model_signature.h"
 
 namespace naite::record {
@@ -67,10 +66,9 @@ Result<std::vector<PublishedFile>> published_shards(const data::Manifest& manife
   return out;
 }
 
-Result<std::vector<PublishedFile>> published_state(const nlohmann::json& record, int64_t parameters,
-                                                   const std::string& where) {
-  using Files = std::map<std::string, std::string>;
-  NAITE_ASSIGN(const Files files, formats::record_files(record, where));
+Result<std::vector<PublishedFile>> published_state(const formats::Record& record,
+                                                   int64_t parameters, const std::string& where) {
+  const std::map<std::string, std::string>& files = record.files;
   if (files.size() > kFilesMax) return fail("{} lists {} files, too many", where, files.size());
   std::vector<PublishedFile> out;
   for (const auto& [name, sha256] : files) {
@@ -87,38 +85,6 @@ Result<std::vector<PublishedFile>> published_state(const nlohmann::json& record,
         {name, sha256, tensors ? kTensorBytes * parameters + (int64_t{16} << 20) : kTextBytesMax});
   }
   return out;
-}
-
-std::vector<const StoredState*> newest_states(const RunHistory& history) {
-  std::map<std::string, const StoredState*> newest;
-  for (const StoredState& state : history.stored) newest[state.directory] = &state;
-  std::vector<const StoredState*> out;
-  for (const auto& [directory, state] : newest) out.push_back(state);
-  std::stable_sort(out.begin(), out.end(),
-                   [](const StoredState* a, const StoredState* b) { return a->step < b->step; });
-  return out;
-}
-
-double percent_done(const RunHistory& history, int64_t step) {
-  return 100.0 * static_cast<double>(step) / static_cast<double>(history.commitment.steps);
-}
-
-std::optional<double> bits_per_byte(const StoredState& state) {
-  double sum = 0;
-  int64_t count = 0;
-  if (!state.metrics.is_object() || !state.metrics.contains("validation")) return std::nullopt;
-  for (const auto& [source, value] : state.metrics["validation"].items()) {
-    if (!value.is_object() || !value.contains("bits_per_byte")) continue;
-    if (!value["bits_per_byte"].is_number()) continue;
-    sum += value["bits_per_byte"].get<double>();
-    ++count;
-  }
-  if (count == 0) return std::nullopt;
-  return sum / static_cast<double>(count);
-}
-
-bool is_unsigned(const Commitment& commitment) {
-  return commitment.origin.starts_with("unsigned.invalid/");
 }
 
 }  // namespace naite::record

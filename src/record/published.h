@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "data/manifest.h"
+#include "formats/record.h"
 #include "record/history.h"
 
 namespace naite::record {
@@ -30,16 +31,8 @@ inline constexpr int64_t kSignatureBytesMax = int64_t{16} << 20;  // model.sig
 std::vector<PublishedFile> published_claims(const RunHistory& history);
 Result<std::vector<PublishedFile>> published_shards(const data::Manifest& manifest);
 // What record.json lists. `parameters` bounds the sizes of tensors.
-Result<std::vector<PublishedFile>> published_state(const nlohmann::json& record, int64_t parameters,
-                                                   const std::string& where);
-
-// The newest entry about each directory, by step.
-std::vector<const StoredState*> newest_states(const RunHistory& history);
-
-// What people look at first.
-double percent_done(const RunHistory& history, int64_t step);
-std::optional<double> bits_per_byte(const StoredState& state);  // mean over sources of text
-bool is_unsigned(const Commitment& commitment);                 // signed by a key of the run alone
+Result<std::vector<PublishedFile>> published_state(const formats::Record& record,
+                                                   int64_t parameters, const std::string& where);
 
 // Letters, digits, dot, hyphen, underscore; no dot in front; at most 128 bytes.
 bool is_plain_name(std::string_view name);

@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "record/run_directory.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <sstream>
 
 namespace naite::record {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 namespace {
 
@@ -81,55 +74,6 @@ Status RunDirectory::remove_autosaves_except(int64_t keep) const {
   return {};
 }
 
-Status RunDirectory::rewind_logs(int64_t step) const {
-  for (const char* file : {"log.jsonl", "samples.jsonl"}) {
-    const fs::path path = path_ / file;
-    if (!fs::exists(path)) continue;
-    NAITE_ASSIGN(const std::string text, read_file(path));
-    std::string kept;
-    for (size_t begin = 0; begin < text.size();) {
-      const size_t end = text.find('\n', begin);
-      if (end == std::string::npos) break;  // torn by a kill
-      const json line = json::parse(text.begin() + static_cast<int64_t>(begin),
-                                    text.begin() + static_cast<int64_t>(end), nullptr, false);
-      const bool keeps = line.is_object() && line.contains("step") &&
-                         line["step"].is_number_integer() && line["step"].get<int64_t>() <= step;
-      if (keeps) kept.append(text, begin, end - begin + 1);
-      begin = end + 1;
-    }
-    if (kept != text) NAITE_TRY(write_file(path, kept));
-  }
-  return {};
-}
-
-Result<std::deque<double>> RunDirectory::recent_losses(size_t count) const {
-  std::deque<double> losses;
-  if (!fs::exists(path_ / "log.jsonl")) return losses;
-  NAITE_ASSIGN(const std::string text, read_file(path_ / "log.jsonl"));
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    const json value = json::parse(line, nullptr, false);
-    if (!value.is_object() || !value.contains("loss") || !value["loss"].is_number()) continue;
-    losses.push_back(value["loss"].get<double>());
-    if (losses.size() > count) losses.pop_front();
-  }
-  return losses;
-}
-
-Status RunDirectory::append(const char* file, const json& line) const {
-  const fs::path path = path_ / file;
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (descriptor < 0) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
-  const std::string text = line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-  const ssize_t written = ::write(descriptor, text.data(), text.size());
-  const int error = errno;
-  ::close(descriptor);
-  if (written != static_cast<ssize_t>(text.size()))
-    return fail("cannot write {}: {}", path.string(),
-                written < 0 ? std::strerror(error) : "the disk is full");
-  return {};
-}
-
 Result<std::vector<RunDirectory::State>> RunDirectory::states() const {
   std::vector<State> out;
   for (const fs::path& parent : {autosaves(), audits(), checkpoints()}) {
@@ -152,6 +96,14 @@ std::string public_name(const fs::path& model) {
   if (folder == run.checkpoints() || folder == run.autosaves() || folder == run.audits())
     name = run.path().filename() / folder.filename() / name;
   return name.generic_string();
+}
+
+Result<fs::path> model_directory(const fs::path& path) {
+  if (!fs::exists(path)) return fail("{} does not exist", path.string());
+  if (!fs::exists(path / "checkpoints")) return path;
+  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, RunDirectory(path).states());
+  if (states.empty()) return fail("{} has no checkpoint yet", path.string());
+  return states.back().path;
 }
 
 }  // namespace naite::record

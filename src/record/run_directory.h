@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What lies where in a run directory, and the files that grow with the run.
+// What lies where in a run directory.
 //
 //   recipe.toml                the resolved recipe
 //   tokenizer.json data/       see data/prepare.h
@@ -9,12 +9,10 @@
 //   audit/step0000000090/      the same form; states between checkpoints, for replays
 //   ledger/                    the signed log, record/run_ledger.h
 //   branch.json                the checkpoint that the run began from, if not at random
-//   log.jsonl samples.jsonl    one JSON object a line
-//   events.out.tfevents.*      formats/tfevents.h
-#include <deque>
+//   log.jsonl samples.jsonl events.out.tfevents.*     train/metrics.h
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "base/base.h"
 
@@ -41,11 +39,6 @@ class RunDirectory {
   Status clean() const;
   // Removes autosaves of other steps than `keep`.
   Status remove_autosaves_except(int64_t keep) const;
-  // Cuts lines beyond `step` from log.jsonl and samples.jsonl, and a torn last line.
-  Status rewind_logs(int64_t step) const;
-  // The losses of the last steps in log.jsonl, at most `count`, oldest first.
-  Result<std::deque<double>> recent_losses(size_t count) const;
-  Status append(const char* file, const nlohmann::json& line) const;
 
   // Directories with a state, by step, ascending; at one step the checkpoint comes last.
   struct State {
@@ -61,5 +54,9 @@ class RunDirectory {
 // How a model or a stored state is called in what is published: RUN/checkpoints/NAME for a state of
 // a run, else its own name. Where it lay on the trainer's disk is nobody's business.
 std::string public_name(const std::filesystem::path& model);
+
+// What a MODEL_DIR argument means: a run directory stands for its newest complete state, anything
+// else for itself.
+Result<std::filesystem::path> model_directory(const std::filesystem::path& path);
 
 }  // namespace naite::record

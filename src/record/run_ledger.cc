@@ -77,25 +77,6 @@ Result<FileLock> wait_for_lock(const fs::path& path) {
 
 }  // namespace
 
-Result<ledger::ModelManifest> recorded_manifest(const fs::path& directory) {
-  NAITE_ASSIGN(const json record, read_json(directory / "record.json"));
-  ledger::ModelManifest out;
-  const json files = record.value("files", json::object());
-  for (const auto& [file, digest] : files.items()) {
-    const std::optional<Digest> bytes =
-        ledger::digest_from_hex(digest.is_string() ? digest.get<std::string>() : "");
-    if (!bytes) return fail("{}: no SHA-256 of {}", (directory / "record.json").string(), file);
-    out.files.emplace_back(file, *bytes);
-  }
-  for (const char* file : {"record.json", "provenance.json"}) {
-    if (!fs::exists(directory / file)) continue;
-    NAITE_ASSIGN(const std::string hex, sha256_file(directory / file));
-    out.files.emplace_back(file, *ledger::digest_from_hex(hex));
-  }
-  std::sort(out.files.begin(), out.files.end());
-  return out;
-}
-
 Result<std::unique_ptr<RunLedger>> RunLedger::open(const RunDirectory& directory,
                                                    const fs::path& keys,
                                                    const std::string& run_name) {
@@ -130,7 +111,7 @@ Status RunLedger::begin_witnessing(const std::vector<ledger::Witness>& witnesses
 
 // The file as it stands: it may carry cosignatures already.
 Status RunLedger::show_head() {
-  const fs::path path = directory_.ledger() / "checkpoint";
+  const fs::path path = directory_.ledger() / ledger::kHeadFile;
   NAITE_ASSIGN(const std::string text, read_file(path));
   NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(text, path.string()));
   NAITE_ASSIGN(const ledger::Head head, ledger::Head::parse(note.text, path.string()));
@@ -245,15 +226,14 @@ Status RunLedger::flush(int64_t step) {
   return append(entries);
 }
 
-Status RunLedger::stored(StoredState state) {
+Status RunLedger::stored(StoredState state, const formats::Record& record) {
   const fs::path path = directory_.path() / state.directory;
-  NAITE_ASSIGN(const json record, read_json(path / "record.json"));
-  NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(path));
+  NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(path, record));
   state.manifest = ledger::to_hex(manifest.digest());
-  state.weights = record.value("weights_digest", "");
-  state.state = record.value("state_digest", "");
-  state.metrics = {{"loss", record.value("loss", json())},
-                   {"validation", record.value("validation", json())}};
+  state.weights = record.weights_digest;
+  state.state = record.state_digest;
+  state.loss = record.loss;
+  state.validation = record.validation;
   for (const StoredState& other : stored_) {
     if (state.checkpoint && other.checkpoint && other.step < state.step)
       state.first_token = other.end_token;
@@ -308,12 +288,10 @@ Status RunLedger::list_run(const json& entry) {
   return copy.append({runs.entries().begin() + copy.size(), runs.entries().end()});
 }
 
-Status RunLedger::sign_checkpoint(const fs::path& directory, const std::string& name,
-                                  int64_t step) const {
-  NAITE_ASSIGN(const json record, read_json(directory / "record.json"));
+Status RunLedger::sign_checkpoint(const fs::path& directory, const formats::Record& record,
+                                  const std::string& name, int64_t step) const {
   json subjects = json::array();
-  const json files = record.value("files", json::object());
-  for (const auto& [file, digest] : files.items())
+  for (const auto& [file, digest] : record.files)
     if (file.ends_with(".safetensors"))
       subjects.push_back({{"name", file}, {"digest", {{"sha256", digest}}}});
   const Commitment& commitment = history_.commitment;
@@ -346,7 +324,7 @@ Status RunLedger::sign_checkpoint(const fs::path& directory, const std::string& 
                               {"metadata", {{"invocationId", commitment.origin}}}}}}}};
   NAITE_TRY(write_file(directory / "provenance.json", statement.dump(2) + "\n"));
   if (!keys_) return {};
-  NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(directory));
+  NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(directory, record));
   NAITE_ASSIGN(const std::string bundle, ledger::sign_model(manifest, name, keys_->model));
   return write_file(directory / ledger::kModelSignatureFile, bundle);
 }

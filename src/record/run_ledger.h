@@ -21,6 +21,7 @@
 #include "ledger/ledger.h"
 #include "record/history.h"
 #include "record/run_directory.h"
+#include "record/stored_checkpoint.h"
 #include "record/witnesses.h"
 
 namespace naite::record {
@@ -55,15 +56,16 @@ class RunLedger {
   Status step(int64_t step, const StepDigest& digest);
   // Enters the steps up to `step`.
   Status flush(int64_t step);
-  // A directory with its final name holds the state after `state.step`; digests are read from it.
-  Status stored(StoredState state);
+  // A directory with its final name and this record holds the state after `state.step`; digests
+  // and metrics are filled in here.
+  Status stored(StoredState state, const formats::Record& record);
   Status end(int64_t step, const std::string& state_digest);
   Status abandon(const std::string& reason);
 
   // For the directory of a checkpoint that is complete but for its name: the statement of where it
   // comes from (provenance.json) and, with keys, its signature (model.sig).
-  Status sign_checkpoint(const std::filesystem::path& directory, const std::string& name,
-                         int64_t step) const;
+  Status sign_checkpoint(const std::filesystem::path& directory, const formats::Record& record,
+                         const std::string& name, int64_t step) const;
 
  private:
   RunLedger(const RunDirectory& directory, ledger::LogWriter writer)
@@ -86,9 +88,5 @@ class RunLedger {
   int64_t logged_steps_ = 0;
   std::vector<StepDigest> pending_;  // after logged_steps_
 };
-
-// The digest over all files of a checkpoint, from record.json and the files beside it; every file
-// that record.json names counts as it says.
-Result<ledger::ModelManifest> recorded_manifest(const std::filesystem::path& directory);
 
 }  // namespace naite::record

@@ -41,12 +41,16 @@ namespace {
 DType master_dtype(DType compute) { return compute == DType::kF64 ? DType::kF64 : DType::kF32; }
 }  // namespace
 
-Parameters::Parameters(Kernels& kernels, DType compute, std::vector<ParameterSpec> specs)
+Parameters::Parameters(Kernels& kernels, DType compute, std::vector<ParameterSpec> specs,
+                       Block masters)
     : kernels_(kernels),
       compute_(compute),
       specs_(std::move(specs)),
       layout_(specs_, master_dtype(compute)),
-      masters_(kernels, layout_.bytes()) {}
+      masters_(masters ? std::move(masters) : Block(kernels, layout_.bytes())) {
+  NAITE_CHECK(masters_.bytes() == layout_.bytes(), "{} bytes of masters, not {}", masters_.bytes(),
+              layout_.bytes());
+}
 
 void Parameters::add_use(int parameter, Use use) {
   const auto key = std::make_pair(parameter, use);

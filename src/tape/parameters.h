@@ -50,7 +50,9 @@ class SlabLayout {
 
 class Parameters {
  public:
-  Parameters(Kernels& kernels, DType compute, std::vector<ParameterSpec> specs);
+  // `masters`, if there are any, are those of an object with the same specs, from release().
+  Parameters(Kernels& kernels, DType compute, std::vector<ParameterSpec> specs, Block masters = {});
+  Block release() { return std::move(masters_); }  // nothing else may be asked for afterwards
 
   const std::vector<ParameterSpec>& specs() const { return specs_; }
   int size() const { return static_cast<int>(specs_.size()); }

@@ -15,6 +15,10 @@ const Recipe& Curriculum::stage_of(int64_t step) const {
   return stages.back();
 }
 
+formats::Cursor Curriculum::cursor(int64_t step) const {
+  return {step, stage_of(step).tokens_at(step), first().seed, first().arithmetic, digest()};
+}
+
 json Curriculum::resolved() const {
   if (stages.size() == 1) return stages[0].resolved();
   json out = json::object();

@@ -114,7 +114,7 @@ MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernel
 }
 
 Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recipe& recipe,
-               EngineOptions options)
+               EngineOptions options, DeviceState state)
     : kernels_(kernels),
       recipe_(recipe),
       options_(options),
@@ -122,10 +122,11 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
                   recipe.data.sequence_length, true, recipe.optimizer.muon.qk_clip > 0),
       eval_tape_(model, kernels, recipe.compute(), recipe.train.micro_batch_tokens,
                  recipe.data.sequence_length, false),
-      parameters_(kernels, recipe.compute(), train_tape_.tape.parameters()),
+      parameters_(kernels, recipe.compute(), train_tape_.tape.parameters(),
+                  std::move(state.masters)),
       train_(train_tape_.tape, parameters_, {.recompute = options.recompute}),
       eval_(eval_tape_.tape, parameters_),
-      optimizer_(recipe, kernels, parameters_),
+      optimizer_(recipe, kernels, parameters_, std::move(state.moments)),
       batch_(recipe),
       report_layout_(train_tape_, recipe),
       report_(kernels, 4 * report_layout_.size),
@@ -133,6 +134,8 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
   const int64_t bytes = parameters_.layout().bytes();
   for (int64_t i = 0; i < num_slabs(recipe, options); ++i) free_slabs_.emplace_back(kernels, bytes);
 }
+
+DeviceState Engine::release() { return {parameters_.release(), optimizer_.release()}; }
 
 Status Engine::initialise(uint64_t seed, ThreadPool& pool) {
   std::vector<float> values;
@@ -312,8 +315,13 @@ Result<Engine::Validation> Engine::validate(const data::Loader& loader, int sour
   return result;
 }
 
-Status Engine::save(formats::TrainingState& state) const {
+void Engine::shapes(formats::TrainingState& state) const {
   state.specs = parameters_.specs();
+  optimizer_.shapes(state);
+}
+
+Status Engine::save(formats::TrainingState& state) const {
+  shapes(state);
   int64_t total = 0;
   for (const tape::ParameterSpec& spec : state.specs) total += spec.size();
   state.masters.resize(static_cast<size_t>(total));
@@ -335,21 +343,6 @@ Status Engine::load(const formats::TrainingState& state) {
   }
   NAITE_TRY(optimizer_.load(state));
   return parameters_.prepare_all();
-}
-
-Status Engine::check_shapes(const formats::TrainingState& state, const std::string& name) const {
-  const std::vector<tape::ParameterSpec>& own = parameters_.specs();
-  for (size_t p = 0; p < std::max(own.size(), state.specs.size()); ++p) {
-    const bool both = p < own.size() && p < state.specs.size();
-    if (both && own[p].name == state.specs[p].name && own[p].rows == state.specs[p].rows &&
-        own[p].cols == state.specs[p].cols)
-      continue;
-    return fail(
-        "{}: the tensor {} is not that of the stage before; [model] may change positions, "
-        "not shapes",
-        name, p < own.size() ? own[p].name : state.specs[p].name);
-  }
-  return {};
 }
 
 int64_t Engine::bytes() const {

@@ -77,10 +77,18 @@ struct ReportLayout {
 MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
                        const Recipe& recipe, const EngineOptions& options);
 
+// What training changes, on the device: the engine of one stage gives it on to that of the next.
+struct DeviceState {
+  tape::Block masters;
+  std::vector<tape::Block> moments;
+};
+
 class Engine {
  public:
+  // `state`: of an engine over the same parameters; empty: all zero until initialise() or load().
   Engine(const model::Model& model, kernels::Kernels& kernels, const Recipe& recipe,
-         EngineOptions options);
+         EngineOptions options, DeviceState state = {});
+  DeviceState release();  // nothing else may be asked for afterwards
 
   Status initialise(uint64_t seed, ThreadPool& pool);
 
@@ -97,11 +105,11 @@ class Engine {
   };
   Result<Validation> validate(const data::Loader& loader, int source);
 
+  // Fills in what `state` holds, but no values: nothing is downloaded.
+  void shapes(formats::TrainingState& state) const;
   // Copies parameters and moments to the host and back. The cursor is the caller's.
   Status save(formats::TrainingState& state) const;
   Status load(const formats::TrainingState& state);
-  // Fails, naming the tensor, where `state` does not have this model's tensors.
-  Status check_shapes(const formats::TrainingState& state, const std::string& name) const;
 
   tape::Parameters& parameters() { return parameters_; }
   int64_t bytes() const;

@@ -313,20 +313,17 @@ class Growth {
 
 }  // namespace
 
-Result<json> origin_of(const fs::path& model) {
-  json out = {{"from", record::public_name(model)}, {"recipe_digest", ""}};
-  if (!fs::is_directory(model)) {
-    NAITE_ASSIGN(out["weights_digest"], sha256_file(model));
-  } else {
-    NAITE_ASSIGN(out["weights_digest"], formats::weights_digest(model));
-  }
-  out["state_digest"] = out["weights_digest"];
+Result<formats::Branch> origin_of(const fs::path& model, ThreadPool& pool) {
+  formats::Branch out;
+  out.from = record::public_name(model);
+  NAITE_ASSIGN(out.weights_digest,
+               fs::is_directory(model) ? formats::weights_digest(model, pool) : sha256_file(model));
+  out.state_digest = out.weights_digest;
   if (!fs::exists(model / "record.json")) return out;
-  NAITE_ASSIGN(const json record, read_json(model / "record.json"));
-  if (!record.is_object()) return out;
-  for (const char* key : {"state_digest", "recipe_digest"})
-    if (record.contains(key) && record[key].is_string()) out[key] = record[key];
-  if (record.contains("origin")) out["origin"] = record["origin"];
+  NAITE_ASSIGN(const formats::Record record, formats::Record::read(model));
+  if (!record.state_digest.empty()) out.state_digest = record.state_digest;
+  if (record.cursor) out.recipe_digest = record.cursor->recipe_digest;
+  if (record.origin) out.origin = record.origin->to_json();
   return out;
 }
 
@@ -342,9 +339,9 @@ Result<StartWeights> grow(const fs::path& checkpoint, const Recipe& recipe, Thre
   out.vocab_size = parent->vocab_size();
   NAITE_ASSIGN(out.masters,
                Growth(files, *parent, *child, recipe, pool).weights(model::parameters_of(*child)));
-  NAITE_ASSIGN(out.parent, origin_of(checkpoint));
-  out.parent["grown"] = true;
-  out.parent["step"] = 0;
+  NAITE_ASSIGN(out.parent, origin_of(checkpoint, pool));
+  out.parent.grown = true;
+  out.parent.step = 0;
   return out;
 }
 

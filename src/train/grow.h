@@ -13,6 +13,7 @@
 //           weight of one copy and taken from that of its neighbour, which the sum does not see
 #include <filesystem>
 
+#include "formats/record.h"
 #include "train/recipe.h"
 
 namespace naite::train {
@@ -21,7 +22,7 @@ namespace naite::train {
 struct StartWeights {
   std::vector<float> masters;  // one parameter after another, in recording order
   int64_t vocab_size = 0;
-  nlohmann::json parent;  // where they come from, for branch.json and the log
+  formats::Branch parent;  // where they come from, for branch.json and the log
 };
 
 // `checkpoint` is a directory or file of any format; recipe.growth_noise is the noise's size.
@@ -30,6 +31,6 @@ Result<StartWeights> grow(const std::filesystem::path& checkpoint, const Recipe&
 
 // What a model of ours or of others says of where it comes from: its path, the digests of its
 // weights (a GGUF file: of the file), state and recipe, and in "origin" what an import wrote.
-Result<nlohmann::json> origin_of(const std::filesystem::path& model);
+Result<formats::Branch> origin_of(const std::filesystem::path& model, ThreadPool& pool);
 
 }  // namespace naite::train

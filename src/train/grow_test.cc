@@ -20,10 +20,14 @@ const json kMotif = {{"model_type", "motif"},    {"hidden_size", 24},
                      {"num_attention_heads", 4}, {"num_noise_heads", 2},
                      {"num_key_value_heads", 4}, {"head_dim", 8},
                      {"rms_norm_eps", 1e-6},     {"max_position_embeddings", 64}};
-const json kQwen = {{"model_type", "qwen3"},    {"hidden_size", 24},
-                    {"intermediate_size", 20},  {"num_hidden_layers", 2},
-                    {"num_attention_heads", 4}, {"num_key_value_heads", 2},
-                    {"head_dim", 8},            {"max_position_embeddings", 64}};
+const json kQwen = {{"model_type", "qwen3"},
+                    {"hidden_size", 24},
+                    {"intermediate_size", 20},
+                    {"num_hidden_layers", 2},
+                    {"num_attention_heads", 4},
+                    {"num_key_value_heads", 2},
+                    {"head_dim", 8},
+                    {"max_position_embeddings", 64}};
 
 json with(json config, const json& changes) {
   config.update(changes);
@@ -54,9 +58,9 @@ class Grow : public testing::Test {
     parent_values_.clear();
     for (const tape::ParameterSpec& spec : model::parameters_of(*parent_)) {
       const bool is_vector = spec.role == tape::Role::kVector;
-      tensors.push_back({spec.name, StoredType::kF32,
-                         is_vector ? formats::Shape{spec.cols}
-                                   : formats::Shape{spec.rows, spec.cols}});
+      tensors.push_back(
+          {spec.name, StoredType::kF32,
+           is_vector ? formats::Shape{spec.cols} : formats::Shape{spec.rows, spec.cols}});
       std::vector<float>& tensor = values[spec.name];
       for (int64_t i = 0; i < spec.size(); ++i)
         tensor.push_back(static_cast<float>(
@@ -74,14 +78,13 @@ class Grow : public testing::Test {
         }));
   }
   static Recipe recipe_of(const json& model, double noise) {
-    Result<Curriculum> recipe =
-        parse_recipe({{"data",
-                       {{"sequence_length", 32}, {"source", {{{"name", "text"}, {"path", "x"}}}}}},
-                      {"model", model},
-                      {"train", {{"tokens", 64}, {"batch_tokens", 64}}},
-                      {"optimizer", {{"learning_rate", 0.01}}},
-                      {"growth", {{"noise", noise}}}},
-                     "r.toml");
+    Result<Curriculum> recipe = parse_recipe(
+        {{"data", {{"sequence_length", 32}, {"source", {{{"name", "text"}, {"path", "x"}}}}}},
+         {"model", model},
+         {"train", {{"tokens", 64}, {"batch_tokens", 64}}},
+         {"optimizer", {{"learning_rate", 0.01}}},
+         {"growth", {{"noise", noise}}}},
+        "r.toml");
     NAITE_CHECK(recipe.ok(), "{}", recipe.error().message);
     return recipe->first();
   }
@@ -113,7 +116,7 @@ class Grow : public testing::Test {
     for (const float z : before) largest = std::max(largest, std::abs(z));
     for (size_t i = 0; i < before.size(); ++i)
       EXPECT_NEAR(after[i], before[i], 2e-5 * largest) << i;
-    EXPECT_EQ(grown->parent["weights_digest"], *formats::weights_digest(root_));
+    EXPECT_EQ(grown->parent.weights_digest, *formats::weights_digest(root_, pool_));
   }
 
   fs::path root_;
@@ -134,10 +137,11 @@ TEST_F(Grow, WidthKeepsTheFunction) {
                                                      {"num_noise_heads", 4},
                                                      {"num_key_value_heads", 8}}),
                            noise);
-      expect_same_function(with(kQwen, ties), with(with(kQwen, ties), {{"hidden_size", 72},
-                                                                       {"intermediate_size", 40},
-                                                                       {"num_attention_heads", 16},
-                                                                       {"num_key_value_heads", 4}}),
+      expect_same_function(with(kQwen, ties),
+                           with(with(kQwen, ties), {{"hidden_size", 72},
+                                                    {"intermediate_size", 40},
+                                                    {"num_attention_heads", 16},
+                                                    {"num_key_value_heads", 4}}),
                            noise);
     }
 }
@@ -188,12 +192,14 @@ TEST_F(Grow, WhatDoesNotFitIsOneClearLine) {
   EXPECT_EQ(message({{"num_hidden_layers", 1}}),
             begin + "[model] `num_hidden_layers` must be at least the parent's 2, is 1");
   EXPECT_EQ(message({{"rope_theta", 5.0}}),
-            begin + "[model] `rope_parameters` must be the parent's "
-                    "{\"rope_theta\":10000.0,\"rope_type\":\"default\"}, is "
-                    "{\"rope_theta\":5.0,\"rope_type\":\"default\"}");
+            begin +
+                "[model] `rope_parameters` must be the parent's "
+                "{\"rope_theta\":10000.0,\"rope_type\":\"default\"}, is "
+                "{\"rope_theta\":5.0,\"rope_type\":\"default\"}");
   EXPECT_EQ(message({{"num_noise_heads", 4}, {"num_attention_heads", 8}}),
-            begin + "[model] `num_noise_heads` must grow with num_key_value_heads, 1 times the "
-                    "parent's 2, is 4");
+            begin +
+                "[model] `num_noise_heads` must grow with num_key_value_heads, 1 times the "
+                "parent's 2, is 4");
 }
 
 }  // namespace

@@ -55,11 +55,19 @@ int64_t workspace_bytes(const OptimizerOptions& options, const kernels::Kernels&
 }  // namespace
 
 Optimizer::Group::Group(std::string name, std::vector<int> members, kernels::Kernels& kernels,
-                        const std::vector<ParameterSpec>& specs)
+                        const std::vector<ParameterSpec>& specs, std::vector<tape::Block>& moments)
     : name(std::move(name)),
       members(std::move(members)),
-      layout(some_of(specs, this->members), DType::kF32),
-      slab(kernels, layout.bytes()) {}
+      layout(some_of(specs, this->members), DType::kF32) {
+  if (moments.empty()) {
+    slab = tape::Block(kernels, layout.bytes());
+    return;
+  }
+  slab = std::move(moments.front());
+  moments.erase(moments.begin());
+  NAITE_CHECK(slab.bytes() == layout.bytes(), "{} bytes of {}, not {}", slab.bytes(), this->name,
+              layout.bytes());
+}
 
 View Optimizer::Group::view(int parameter) const {
   const auto it = std::lower_bound(members.begin(), members.end(), parameter);
@@ -68,12 +76,14 @@ View Optimizer::Group::view(int parameter) const {
   return layout.view(slab, static_cast<int>(it - members.begin()));
 }
 
-Optimizer::Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters)
+Optimizer::Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters,
+                     std::vector<tape::Block> moments)
     : recipe_(recipe),
       kernels_(kernels),
       parameters_(parameters),
-      m_("m", all_of(parameters.specs()), kernels, parameters.specs()),
-      v_("v", adamw_members(recipe.optimizer, parameters.specs()), kernels, parameters.specs()),
+      m_("m", all_of(parameters.specs()), kernels, parameters.specs(), moments),
+      v_("v", adamw_members(recipe.optimizer, parameters.specs()), kernels, parameters.specs(),
+         moments),
       workspace_(kernels, workspace_bytes(recipe.optimizer, kernels, parameters.specs())) {
   for (const ParameterSpec& spec : parameters.specs()) trained_.push_back(recipe.trains(spec.name));
 }
@@ -157,13 +167,26 @@ Status Optimizer::scale_head(const std::string& weight, int64_t head, int64_t he
   return kernels_.submit(kernels::Scale{rows, rows, static_cast<float>(factor)});
 }
 
-Status Optimizer::save(formats::TrainingState& state) const {
+std::vector<tape::Block> Optimizer::release() {
+  std::vector<tape::Block> out;
+  for (Group* group : {&m_, &v_}) out.push_back(std::move(group->slab));
+  return out;
+}
+
+void Optimizer::shapes(formats::TrainingState& state) const {
   state.moments.resize(2);
   size_t index = 0;
   for (const Group* group : {&m_, &v_}) {
+    state.moments[index].name = group->name;
+    state.moments[index++].members = group->members;
+  }
+}
+
+Status Optimizer::save(formats::TrainingState& state) const {
+  shapes(state);
+  size_t index = 0;
+  for (const Group* group : {&m_, &v_}) {
     formats::TrainingState::Moments& moments = state.moments[index++];
-    moments.name = group->name;
-    moments.members = group->members;
     int64_t total = 0;
     for (const int p : group->members) total += parameters_.specs()[p].size();
     moments.values.resize(static_cast<size_t>(total));

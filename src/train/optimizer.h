@@ -17,7 +17,11 @@ namespace naite::train {
 class Optimizer {
  public:
   // `kernels` and `parameters` must outlive the optimizer.
-  Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters);
+  // `moments`, if there are any, are those of an optimizer of the same name over the same
+  // parameters, from release().
+  Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters,
+            std::vector<tape::Block> moments = {});
+  std::vector<tape::Block> release();  // nothing else may be asked for afterwards
 
   // The run's update number `step` (from 0).
   Status update(int64_t step, float gradient_scale, const tape::Block& gradient);
@@ -29,7 +33,8 @@ class Optimizer {
 
   bool trains(int parameter) const { return trained_[parameter]; }
 
-  // Copies what is kept between updates to the host and back.
+  // What is kept between updates: its names and members alone, copied to the host, and back.
+  void shapes(formats::TrainingState& state) const;
   Status save(formats::TrainingState& state) const;
   Status load(const formats::TrainingState& state);
 
@@ -50,7 +55,7 @@ class Optimizer {
   // One number for every element of some of the parameters.
   struct Group {
     Group(std::string name, std::vector<int> members, kernels::Kernels& kernels,
-          const std::vector<tape::ParameterSpec>& specs);
+          const std::vector<tape::ParameterSpec>& specs, std::vector<tape::Block>& moments);
     kernels::View view(int parameter) const;  // the parameter must be a member
 
     std::string name;

@@ -11,6 +11,8 @@
 
 #include "data/manifest.h"
 #include "data/options.h"
+#include "formats/record.h"
+#include "formats/stored.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
 
@@ -107,10 +109,12 @@ struct Recipe {
   int64_t rows_per_step() const { return train.batch_tokens / data.sequence_length; }
   int64_t num_micro_batches() const { return train.batch_tokens / train.micro_batch_tokens; }
   kernels::DType compute() const;
+  formats::StoredType weights_type() const;  // of model.safetensors
   // Steps after which a checkpoint is written, ascending; the first and the last one and all
   // averaging steps included.
   std::vector<int64_t> checkpoint_steps() const;
   std::vector<int64_t> averaging_steps() const;  // ascending
+  bool averages_at(int64_t step) const;          // the parameters after it are a mean
   // Steps between those after which a state is stored for replays.
   std::vector<int64_t> audit_steps() const;
   double learning_rate(int64_t step) const;  // for the update number `step` of the run, from 0
@@ -140,6 +144,7 @@ struct Curriculum {
   int64_t total_tokens() const { return stages.back().tokens_at(total_steps()); }
   // The stage that the update number `step` belongs to; past the end, the last one.
   const Recipe& stage_of(int64_t step) const;
+  formats::Cursor cursor(int64_t step) const;  // state/cursor.json after `step` steps
   nlohmann::json resolved() const;
   // SHA-256 of the keys that decide bits: names, paths, prompts and autosaves stay outside.
   std::string digest() const;

@@ -11,26 +11,10 @@
 #include "ledger/witness.h"
 #include "train/engine.h"
 #include "train/grow.h"
+#include "train/metrics.h"
 #include "train/recipe.h"
 
 namespace naite::train {
-
-struct StepReport {
-  int64_t step = 0, total_steps = 0;  // steps done
-  int64_t tokens = 0;
-  double loss = 0, learning_rate = 0, grad_norm = 0;
-  double tokens_per_second = 0;
-  double mfu = 0;  // model FLOPs over the measured peak; 0: no peak was measured
-  double seconds_left = 0;
-};
-
-struct ValidationReport {
-  int64_t step = 0, tokens = 0;
-  std::vector<std::string> sources;
-  std::vector<Engine::Validation> results;
-  std::vector<std::string> samples;  // one per prompt, the prompt included
-  std::string checkpoint;            // the directory's name
-};
 
 // Where a run tells what it does; called from the training thread.
 class Observer {
@@ -58,9 +42,5 @@ enum class Outcome { kFinished, kStopped };
 
 Result<Outcome> train(const Curriculum& curriculum, const TrainRequest& request,
                       kernels::Kernels& kernels, ThreadPool& pool, Observer& observer);
-
-// What a MODEL_DIR argument means: a run directory stands for its newest complete state, anything
-// else for itself.
-Result<std::filesystem::path> model_directory(const std::filesystem::path& path);
 
 }  // namespace naite::train

@@ -5,9 +5,9 @@
 #include <fstream>
 
 #include "ledger/ledger.h"
-#include "ledger/test_server.h"
+#include "ledger/server_testing.h"
 #include "record/cosign.h"
-#include "verify/attack.h"
+#include "verify/attack_testing.h"
 #include "verify/signed_report.h"
 
 namespace naite::verify {
@@ -45,8 +45,9 @@ fs::path cosignature(const Forger& f, int64_t step, const ledger::ModelKey& key,
 
 void cosign(const Forger& f, const ledger::ModelKey& key,
             std::vector<int64_t> steps = {0, 5, 10, 15, 20}) {
+  ThreadPool pool(1);
   for (const int64_t step : steps)
-    ASSERT_TRUE(*record::cosign_checkpoint(f.state(step), key)) << step;
+    ASSERT_TRUE(*record::cosign_checkpoint(f.state(step), key, pool)) << step;
 }
 
 class Others : public Attacks {
@@ -269,7 +270,7 @@ TEST_F(Others, OrganisationsCosignWhatIsThere) {
   const fs::path copy = copy_of("honest");
   const Forger f(copy, directory_ / "keys");
   cosign(f, university());
-  EXPECT_FALSE(*record::cosign_checkpoint(f.state(5), university()));  // it has signed
+  EXPECT_FALSE(*record::cosign_checkpoint(f.state(5), university(), *pool_));  // it has signed
   const Report found = report_of(copy, false);
   EXPECT_TRUE(found.holds());
   EXPECT_EQ(found.find("cosigned")->outcome, Outcome::kOpen);
@@ -282,16 +283,17 @@ TEST_F(Others, OrganisationsCosignWhatIsThere) {
   EXPECT_NE(trusted.find("cosigned")->detail.find("university (5 of 5"), std::string::npos);
   // Nobody signs files that are not the recorded ones, the own key's again, or beside a wrong one.
   f.flip(f.state(20).lexically_relative(copy).string() + "/model.safetensors");
-  EXPECT_FALSE(record::cosign_checkpoint(f.state(20), university()).ok());
+  EXPECT_FALSE(record::cosign_checkpoint(f.state(20), university(), *pool_).ok());
   const ledger::ModelKey third = *ledger::ModelKey::make();
-  EXPECT_FALSE(record::cosign_checkpoint(f.state(20), third).ok());
+  EXPECT_FALSE(record::cosign_checkpoint(f.state(20), third, *pool_).ok());
   put(f.state(15) / "more", "");
-  EXPECT_FALSE(record::cosign_checkpoint(f.state(15), third).ok());
+  EXPECT_FALSE(record::cosign_checkpoint(f.state(15), third, *pool_).ok());
   fs::copy(f.state(5) / "model.sig", f.state(10) / "model.sig",
            fs::copy_options::overwrite_existing);
-  EXPECT_FALSE(record::cosign_checkpoint(f.state(10), third).ok());
+  EXPECT_FALSE(record::cosign_checkpoint(f.state(10), third, *pool_).ok());
   EXPECT_FALSE(
-      record::cosign_checkpoint(f.state(5), ledger::load_keys(directory_ / "keys")->model).ok());
+      record::cosign_checkpoint(f.state(5), ledger::load_keys(directory_ / "keys")->model, *pool_)
+          .ok());
 }
 
 TEST_F(Others, ReportsOfShardsCombine) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of attacks: what a forger who holds all keys does, and which check must find it. Sealed
-// forgeries are consistent with themselves everywhere (verify/forger.h).
+// forgeries are consistent with themselves everywhere (verify/forger_testing.h).
 #include <sys/stat.h>
 
 #include <cmath>
 #include <fstream>
 
-#include "verify/attack.h"
+#include "verify/attack_testing.h"
 
 namespace naite::verify {
 namespace {

@@ -19,11 +19,11 @@ Result<Followed> follow_once(Mirror& mirror, const std::optional<Policy>& policy
     return fail("{}: the log is not signed by the key that its first entry names", mirror.url());
   if (policy) NAITE_TRY(policy->accept(signer, log.note));
   out.signer = signer.vkey();
-  if (!record::is_unsigned(claims)) NAITE_TRY(mirror.fetch_publisher());
+  if (!claims.is_unsigned()) NAITE_TRY(mirror.fetch_publisher());
   NAITE_TRY(mirror.fetch_claims(out.history));
   NAITE_ASSIGN(const data::Manifest manifest, data::Manifest::load(mirror.path()));
   NAITE_TRY(mirror.fetch_data(manifest));
-  for (const StoredState* state : record::newest_states(out.history)) {
+  for (const StoredState* state : out.history.newest_states()) {
     std::error_code code;
     const bool was_here = fs::exists(mirror.path() / state->directory, code);
     NAITE_TRY(mirror.fetch_state(out.history, *state));

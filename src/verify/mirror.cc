@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
-#include "record/run_ledger.h"
+#include "record/stored_checkpoint.h"
 
 namespace naite::verify {
 
@@ -114,7 +114,7 @@ Result<ledger::Verifier> Mirror::signer() {
 }
 
 Result<Mirror::Offer> Mirror::offered_head(const std::string& log, const ledger::Verifier& signer) {
-  const std::string url = url_of(log + "/checkpoint");
+  const std::string url = url_of(log + "/" + ledger::kHeadFile);
   Offer out;
   NAITE_ASSIGN(out.text, client_.fetch(url, ledger::kNoteBytesMax));
   NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(out.text, url));
@@ -149,7 +149,7 @@ Status Mirror::stage_tiles(const std::string& log, const Offer& offer, bool afre
     NAITE_ASSIGN(const std::string bytes, client_.fetch(url_of(log + "/" + name), bytes_max));
     NAITE_TRY(write_file(path, bytes));
   }
-  return write_file(to / "checkpoint", offer.text);
+  return write_file(to / ledger::kHeadFile, offer.text);
 }
 
 // If pieces from here do not fit, be it that they were damaged or that the server now tells another
@@ -179,7 +179,7 @@ Error Mirror::contradiction(const std::string& log, const ledger::Head& ours, co
   if (status.ok() && !fs::exists(kept, code)) {
     // With its tiles, if they were needed to find it out.
     status = make_directories(staged);
-    if (status.ok()) status = write_file(staged / "checkpoint", offer.text);
+    if (status.ok()) status = write_file(staged / ledger::kHeadFile, offer.text);
     if (status.ok()) status = move_to(staged, kept);
   }
   const std::string what =
@@ -187,8 +187,9 @@ Error Mirror::contradiction(const std::string& log, const ledger::Head& ours, co
           ? "the log was cut off, or an old head is served again"
           : fmt::format("{} signed two histories, none of which begins the other", ours.origin);
   return fail("{}/{}: {}. Seen before: {} (kept in {}). Served now: {} ({} {})", url_, log, what,
-              head_text(ours), (run_.path() / log / "checkpoint").string(), head_text(offer.head),
-              status.ok() ? "kept in" : "could not be kept in", kept.string());
+              head_text(ours), (run_.path() / log / ledger::kHeadFile).string(),
+              head_text(offer.head), status.ok() ? "kept in" : "could not be kept in",
+              kept.string());
 }
 
 Status Mirror::adopt_log(const std::string& log, const Offer& offer, bool afresh) {
@@ -201,7 +202,7 @@ Status Mirror::adopt_log(const std::string& log, const Offer& offer, bool afresh
     NAITE_TRY(move_to(from / name, to / name));
     kill_point("mirror-tile");
   }
-  NAITE_TRY(write_file(to / "checkpoint", offer.text));
+  NAITE_TRY(write_file(to / ledger::kHeadFile, offer.text));
   return remove_tree(from);
 }
 
@@ -210,14 +211,14 @@ Status Mirror::update_log(const std::string& log, const ledger::Verifier& signer
   ledger::Head ours;
   std::error_code code;
   const fs::path directory = run_.path() / log;
-  const bool had_one = fs::exists(directory / "checkpoint", code);
+  const bool had_one = fs::exists(directory / ledger::kHeadFile, code);
   if (had_one) {
-    NAITE_ASSIGN(const std::string text, read_file(directory / "checkpoint"));
+    NAITE_ASSIGN(const std::string text, read_file(directory / ledger::kHeadFile));
     NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(text, directory.string()));
     NAITE_ASSIGN(ours, ledger::Head::parse(note.text, directory.string()));
     if (offer.head.size < ours.size) return contradiction(log, ours, offer);
     if (offer.head == ours && ledger::read_log(directory).ok())
-      return text == offer.text ? Status() : write_file(directory / "checkpoint", offer.text);
+      return text == offer.text ? Status() : write_file(directory / ledger::kHeadFile, offer.text);
   }
   bool afresh = false;
   NAITE_ASSIGN(const ledger::LogContent found, staged_log(log, offer, afresh));
@@ -340,7 +341,7 @@ Status Mirror::fetch_state(const RunHistory& history, const StoredState& state) 
   if (!is_here) {
     NAITE_TRY(begin_state(state));
     const fs::path to = staging(state.directory);
-    NAITE_ASSIGN(const json record, read_json(to / "record.json"));
+    NAITE_ASSIGN(const formats::Record record, formats::Record::read(to));
     NAITE_ASSIGN(const std::vector<PublishedFile> files,
                  record::published_state(record, history.commitment.parameters,
                                          state.directory + "/record.json"));

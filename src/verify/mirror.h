@@ -21,10 +21,11 @@
 #include "ledger/ledger.h"
 #include "record/published.h"
 #include "record/run_directory.h"
+#include "verify/run_source.h"
 
 namespace naite::verify {
 
-class Mirror {
+class Mirror final : public RunSource {
  public:
   // Makes the directory, or opens one that was made for this address, and locks it. Of `options`,
   // `progress` is not used.
@@ -37,20 +38,23 @@ class Mirror {
   const std::filesystem::path& path() const { return run_.path(); }
   const std::string& url() const { return url_; }
 
+  std::string name_of(const std::filesystem::path&) const override { return url_; }
+  bool is_whole() const override { return false; }
+
   // A head was seen that contradicts an earlier one.
   bool contradicted() const { return contradicted_; }
 
   // The newest head with all tiles, if it goes on from the head that was here. An error that names
   // both heads if it does not; the other one is then kept as evidence.
-  Status fetch_log();
-  Status fetch_publisher();  // the same for the log of runs
+  Status fetch_log() override;
+  Status fetch_publisher() override;  // the same for the log of runs
   // What the log answers for: recipe.toml, tokenizer.json, tokenizer_config.json, the manifest.
-  Status fetch_claims(const record::RunHistory& history);
-  Status fetch_data(const data::Manifest& manifest);
+  Status fetch_claims(const record::RunHistory& history) override;
+  Status fetch_data(const data::Manifest& manifest) override;
   // The directory of one state, compared with its entry, and its signature.
-  Status fetch_state(const record::RunHistory& history, const record::StoredState& state);
+  Status fetch_state(const record::RunHistory& history, const record::StoredState& state) override;
   // The key's co-signature of a state that is here already, if there is one.
-  Status fetch_cosignature(const record::StoredState& state, const ledger::ModelKey& key);
+  Status fetch_cosignature(const record::StoredState& state, const ledger::ModelKey& key) override;
 
  private:
   // A head as a server has it.

@@ -5,10 +5,10 @@
 #include <fstream>
 #include <set>
 
-#include "ledger/test_server.h"
+#include "ledger/server_testing.h"
 #include "record/cosign.h"
 #include "record/publish.h"
-#include "verify/fixture.h"
+#include "verify/fixture_testing.h"
 #include "verify/follow.h"
 
 namespace naite::verify {
@@ -58,7 +58,7 @@ class Published : public Verify {
     EXPECT_TRUE(mirror.ok()) << mirror.error().message;
     VerifyRequest request;
     request.run = mirror->path();
-    request.mirror = &*mirror;
+    request.source = &*mirror;
     request.replay = selection;
     return *verify(request, *kernels_, *pool_);
   }
@@ -105,7 +105,7 @@ TEST_F(Published, CoSignaturesThatThePolicyAsksForAreFetched) {
                          company = *ledger::ModelKey::make();
   const fs::path run = copy_of("honest");
   for (const auto& state : fs::directory_iterator(run / "checkpoints"))
-    ASSERT_TRUE(record::cosign_checkpoint(state.path(), university).ok());
+    ASSERT_TRUE(record::cosign_checkpoint(state.path(), university, *pool_).ok());
   ASSERT_TRUE(publish("copy"));  // adds them to what is published
   Policy policy = trusting(directory_ / "keys");
   policy.organisations = {{"university", university}, {"company", company}};
@@ -114,7 +114,7 @@ TEST_F(Published, CoSignaturesThatThePolicyAsksForAreFetched) {
   ASSERT_TRUE(mirror.ok());
   VerifyRequest request;
   request.run = mirror->path();
-  request.mirror = &*mirror;
+  request.source = &*mirror;
   request.policy = policy;
   const Report report = *verify(request, *kernels_, *pool_);
   EXPECT_TRUE(report.holds()) << report.to_json().dump(1);
@@ -322,18 +322,21 @@ TEST_F(Published, TilesThatAreMissingOrWrongAreFound) {
 
 // Names that a trainer, who signs them, may write.
 TEST_F(Published, HostileNamesAreRefused) {
-  const std::string digest(64, '0');
+  const auto published = [](const std::vector<std::string>& names) {
+    formats::Record record;
+    for (const std::string& name : names) record.files[name] = std::string(64, '0');
+    return record::published_state(record, 1, "record.json");
+  };
   for (const std::string& name :
        {std::string("../x"), std::string("/x"), std::string("a/../../x"), std::string("a/b/c"),
         std::string(".hidden"), std::string("record.json"), std::string("model.sig"),
         std::string(300, 'a'), std::string("a\nb"), std::string("a b"), std::string("")}) {
-    const nlohmann::json record = {{"files", {{name, digest}}}};
-    const auto files = record::published_state(record, 1, "record.json");
+    const auto files = published({name});
     ASSERT_FALSE(files.ok()) << name;
     EXPECT_EQ(files.error().message.find('\n'), std::string::npos);
   }
-  EXPECT_FALSE(record::published_state({{"files", {{"a", digest}, {"a/b", digest}}}}, 1, "r").ok());
-  EXPECT_TRUE(record::published_state({{"files", {{"state/b", digest}}}}, 1, "r").ok());
+  EXPECT_FALSE(published({"a", "a/b"}).ok());
+  EXPECT_TRUE(published({"state/b"}).ok());
   data::Manifest manifest = *data::Manifest::load(tree() / "run");
   EXPECT_TRUE(record::published_shards(manifest).ok());
   data::ManifestShard& shard = manifest.sources[0].train.shards[0];

@@ -8,7 +8,7 @@
 #include <set>
 #include <thread>
 
-#include "verify/fixture.h"
+#include "verify/fixture_testing.h"
 
 namespace naite::verify {
 namespace {

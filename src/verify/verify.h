@@ -16,7 +16,7 @@
 
 namespace naite::verify {
 
-class Mirror;
+class RunSource;
 
 struct Selection {
   enum class Kind { kNone, kRange, kSample, kAll, kReports } kind = Kind::kNone;
@@ -34,7 +34,7 @@ struct Progress {
 struct VerifyRequest {
   std::filesystem::path run;
   // Brings to `run`, its directory, what a check is about to read; null: everything is there.
-  Mirror* mirror = nullptr;
+  RunSource* source = nullptr;
   Selection replay;
   std::optional<Policy> policy;
   // Where the raw text lies that the recipe's paths name; empty: it is not at hand.

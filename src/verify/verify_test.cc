@@ -4,7 +4,9 @@
 
 #include <set>
 
-#include "verify/fixture.h"
+#include "verify/fixture_testing.h"
+#include "verify/replays.h"
+#include "verify/states.h"
 
 namespace naite::verify {
 namespace {
@@ -95,6 +97,39 @@ TEST_F(Verify, ARangeAndShardsCoverWhatTheySay) {
     covered += verify(request, *kernels_, *pool_)->replays.size();
   }
   EXPECT_EQ(covered, 12u);
+}
+
+// Two digests are needed of what holds tensors, of the file and of each tensor; whichever check
+// asks, both are computed once.
+TEST_F(Verify, EveryStateIsHashedOnce) {
+  VerifyRequest request;
+  request.run = directory_ / "honest";
+  request.replay.kind = Selection::Kind::kAll;
+  RunSource at_hand;
+  Setting setting{request,   at_hand, record::RunDirectory(request.run),
+                  *kernels_, *pool_,  record::StoredStates(*pool_)};
+  Report report;
+  Checklist list(report, true);
+  Claims claims(setting);
+  States states(setting, claims);
+  Replays replays(setting, claims);
+  EXPECT_TRUE(claims.check_log(list) && list.check("bytes", states.bytes()) &&
+              claims.check_rest(list) && list.check("states", states.states()) &&
+              list.check("initial", replays.initial()) &&
+              list.check("replay", replays.replays(report)))
+      << report.to_json().dump(1);
+  ASSERT_EQ(report.replays.size(), 12u);
+  for (const record::StoredState* state : claims.history().newest_states()) {
+    const fs::path directory = request.run / state->directory;
+    int64_t bytes = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+      const std::string name = entry.path().filename();
+      if (!entry.is_regular_file() || name == "model.sig") continue;
+      const bool has_tensors = name.ends_with(".safetensors") || name == "cursor.json";
+      bytes += static_cast<int64_t>(entry.file_size()) * (has_tensors ? 2 : 1);
+    }
+    EXPECT_EQ((*setting.states.open(directory))->bytes_hashed(), bytes) << state->directory;
+  }
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // For tests: one line of the table of attacks, and how each is tried.
-#include "verify/fixture.h"
+#include "verify/fixture_testing.h"
 
 namespace naite::verify {
 

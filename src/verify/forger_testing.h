@@ -11,7 +11,7 @@
 
 #include "record/run_directory.h"
 #include "record/run_ledger.h"
-#include "train/derived.h"
+#include "train/stepper.h"
 
 namespace naite::verify {
 

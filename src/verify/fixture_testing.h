@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "train/trainer.h"
-#include "verify/forger.h"
+#include "verify/forger_testing.h"
 #include "verify/verify.h"
 
 namespace naite::verify {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The ledger of a run under way (record/run_ledger.h): when what is entered. A run that began
+// without a ledger stays without, as its first steps cannot be entered any more; everything here
+// then does nothing.
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ledger/witness.h"
+#include "record/run_ledger.h"
+#include "train/recipe.h"
+
+namespace naite::train {
+
+class LedgerKeeping {
+ public:
+  using Note = std::function<void(const std::string& line)>;
+  // Both outlive this; the seeds of `curriculum` are set by settle_seed().
+  LedgerKeeping(const record::RunDirectory& run, Curriculum& curriculum, Note note)
+      : run_(run), curriculum_(curriculum), note_(std::move(note)) {}
+
+  // Opens the ledger and commits before anything is trained. `states` are those that are stored.
+  Status begin(const std::vector<record::RunDirectory::State>& states,
+               const std::filesystem::path& keys, const std::vector<ledger::Witness>& witnesses,
+               const data::Manifest& manifest, const std::optional<formats::Branch>& branch,
+               const std::atomic<bool>* stop);
+  // The seed that the ledger has, from now on in every stage; false while a beacon's value is
+  // missing.
+  Result<bool> settle_seed(const std::string& beacon_value);
+  Status initial(const std::map<std::string, std::string>& tensors);
+  // States that a killed process stored and did not come to enter.
+  Status catch_up(const std::vector<record::RunDirectory::State>& states);
+  Status step(int64_t step, const record::StepDigest& digest);
+
+  // From the thread that writes states: steps before the state that they lead to, the state's entry
+  // when it is there.
+  Status flush(int64_t step);
+  Status sign(const std::filesystem::path& directory, const formats::Record& record,
+              const std::string& name, int64_t step);
+  Status stored(int64_t step, const std::filesystem::path& path, const formats::Record& record);
+
+  // The run is done: enters its end, and waits for witnesses.
+  Status end(int64_t step);
+  void settle_witnesses();
+  void tell_of_witnesses();
+
+ private:
+  const record::RunDirectory& run_;
+  Curriculum& curriculum_;
+  const Note note_;
+  std::unique_ptr<record::RunLedger> ledger_;
+};
+
+}  // namespace naite::train

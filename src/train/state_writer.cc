@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/state_writer.h"
+
+#include "base/clock.h"
+
+namespace naite::train {
+
+namespace fs = std::filesystem;
+
+Status BackgroundWriter::wait() {
+  if (thread_.joinable()) thread_.join();
+  return std::exchange(status_, Status());
+}
+
+void BackgroundWriter::start(std::function<Status()> work) {
+  thread_ = std::thread([this, work = std::move(work)] {
+    set_float_mode();
+    status_ = work();
+  });
+}
+
+Result<formats::TrainingState*> StateWriter::host() {
+  NAITE_TRY(writer_.wait());
+  return &host_;
+}
+
+void StateWriter::begin(int64_t stored_step) {
+  stored_step_ = stored_step;
+  stored_at_ = now_seconds();
+}
+
+formats::Record StateWriter::record_of(const Stepper& stepper,
+                                       const formats::Record& measured) const {
+  const Recipe& stage = stepper.stage();
+  formats::Record out = measured;
+  out.cursor = curriculum_.cursor(stepper.step());
+  out.stage = stage.stage;
+  out.total_steps = curriculum_.total_steps();
+  out.planned_tokens = curriculum_.total_tokens();
+  out.name = stage.name;
+  out.precision = stage.train.precision;
+  // What this stage really read so far: the schedule of the weights in whole rows.
+  const int64_t steps = stepper.step() - stage.first_step;
+  const std::vector<int64_t> tokens = stepper.loader().tokens_by_source(0, steps);
+  const std::vector<double> epochs = stepper.loader().epochs_by_source(steps);
+  for (size_t i = 0; i < manifest_.sources.size(); ++i) {
+    const data::ManifestSource& source = manifest_.sources[i];
+    out.data.push_back({source.name, source.license, source.origin, tokens[i], epochs[i]});
+  }
+  return out;
+}
+
+fs::path StateWriter::path_of(Kind kind, const Stepper& stepper) const {
+  const int64_t step = stepper.step();
+  if (kind == Kind::kAutosave) return run_.autosave(step);
+  if (kind == Kind::kAudit) return run_.audit(step);
+  return run_.checkpoint(stepper.stage().stage, step, stepper.stage().tokens_at(step));
+}
+
+Status StateWriter::store(Kind kind, const Stepper& stepper, const formats::Record& measured) {
+  NAITE_TRY(writer_.wait());
+  NAITE_TRY(stepper.save(host_));
+  begin(stepper.step());
+  if (kind == Kind::kAutosave) kill_point("autosave");
+  if (kind == Kind::kAudit) NAITE_TRY(make_directories(run_.audits()));
+  const fs::path path = path_of(kind, stepper);
+  const int64_t step = stepper.step();
+  formats::CheckpointContent content =
+      content_of(stepper.stage(), stepper.model(), tokenizer_, run_.path());
+  content.state = &host_;
+  content.record = record_of(stepper, measured);
+  content.model_card = model_card(stepper.stage(), stepper.model(), manifest_, content.record);
+  if (kind == Kind::kCheckpoint)
+    content.finish = [this, step, name = path.filename().string()](const fs::path& directory,
+                                                                   const formats::Record& record) {
+      return ledger_.sign(directory, record, name, step);
+    };
+  writer_.start([this, kind, path, step, content = std::move(content)]() -> Status {
+    NAITE_TRY(ledger_.flush(step));
+    NAITE_ASSIGN(const formats::Record record, formats::write_checkpoint(path, content));
+    if (kind != Kind::kAutosave) NAITE_TRY(ledger_.stored(step, path, record));
+    return run_.remove_autosaves_except(kind == Kind::kAutosave ? step : -1);
+  });
+  return {};
+}
+
+}  // namespace naite::train

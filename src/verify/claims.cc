@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify/claims.h"
+
+#include <algorithm>
+
+#include "data/prepare.h"
+#include "data/shards.h"
+#include "ledger/ledger.h"
+#include "train/commitment.h"
+
+namespace naite::verify {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using record::StoredState;
+
+namespace {
+
+constexpr int64_t kFilesMax = 1'000'000;
+constexpr int64_t kStepsMax = 100'000'000;  // the mixture is walked once, step by step
+constexpr int64_t kBatchTokensMax = int64_t{1} << 27;
+constexpr int64_t kShardTokensMax = int64_t{1} << 40;
+constexpr uintmax_t kTextFileMax = uintmax_t{256} << 20;  // recipe, manifest, tokenizer
+
+Status same(std::string_view what, const json& committed, const json& found) {
+  if (committed == found) return {};
+  return fail("{} is {}, the log commits to {}", what, found.dump(), committed.dump());
+}
+
+// Who else has signed a head, by their own names: without their keys nothing more can be said.
+std::string witnesses_named(const ledger::Note& note, const ledger::Verifier& signer) {
+  std::vector<std::string> names;
+  for (const ledger::NoteSignature& signature : note.signatures)
+    if (signature.name != signer.name) names.push_back(signature.name);
+  if (names.empty()) return "";
+  return fmt::format("; cosigned in the name of {}, which a policy with their keys would check",
+                     fmt::join(names, ", "));
+}
+
+}  // namespace
+
+bool is_named(const StoredState& state, const std::string& name) {
+  return name == fmt::format("{}", state.step) || name == state.directory ||
+         state.directory.ends_with("/" + name);
+}
+
+Status plain_text_file(const fs::path& path) {
+  std::error_code code;
+  const uintmax_t size = fs::file_size(path, code);
+  if (code) return fail("{} is missing", path.string());
+  if (size > kTextFileMax) return fail("{} has {} bytes, too many", path.string(), size);
+  return {};
+}
+
+bool Claims::check_log(Checklist& list) {
+  return list.check("files", files()) && list.check("log", log(list.report()));
+}
+
+bool Claims::check_rest(Checklist& list) {
+  return list.may_fail("signature", signature(list.report())) &&
+         list.may_fail("publisher", publisher(list.report())) && list.check("recipe", recipe()) &&
+         list.may_fail("seed", seed()) && list.check("data", data()) &&
+         list.may_fail("batches", batches()) &&
+         (setting_.request.text.empty() || list.may_fail("text", text()));
+}
+
+// Links could lead out of the run, devices and pipes could stall whoever reads them.
+Result<Finding> Claims::files() const {
+  std::error_code code;
+  int64_t count = 0;
+  fs::recursive_directory_iterator it(setting_.run.path(), code);
+  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
+    const fs::file_type type = it->symlink_status(code).type();
+    if (type != fs::file_type::directory && type != fs::file_type::regular)
+      return fail("{} is a link or no plain file", it->path().string());
+    if (++count > kFilesMax) return fail("more than {} files", kFilesMax);
+  }
+  if (code) return fail("cannot list {}: {}", setting_.run.path().string(), code.message());
+  return Finding{fmt::format("{} plain files and folders", count)};
+}
+
+Result<Finding> Claims::log(Report& report) {
+  NAITE_TRY(setting_.source.fetch_log());
+  NAITE_ASSIGN(ledger::LogContent log, ledger::read_log(setting_.run.ledger()));
+  note_ = std::move(log.note);
+  NAITE_ASSIGN(history_, record::RunHistory::parse(log.entries));
+  if (history_.commitment_entry.empty()) return fail("the log is empty");
+  if (history_.commitment.origin != log.head.origin)
+    return fail("the log is {}, its commitment was made for {}", log.head.origin,
+                history_.commitment.origin);
+  if (!history_.seed || !history_.initial_complete || history_.stored.empty())
+    return fail("the log ends before the first state: there is nothing to verify yet");
+  report.origin = log.head.origin;
+  report.head = log.head;
+  report.commitment = sha256_hex(history_.commitment_entry);
+  return Finding{fmt::format("{} entries; every tile, the root and the order of entries recomputed",
+                             log.head.size)};
+}
+
+Result<Finding> Claims::signature(Report& report) {
+  NAITE_ASSIGN(const ledger::Verifier signer, ledger::Verifier::parse(history_.commitment.vkey));
+  if (signer.name != report.origin || signer.type != ledger::KeyType::kEd25519)
+    return fail("the key of the commitment is not the key of {}", report.origin);
+  NAITE_ASSIGN(const bool is_signed, ledger::verify_note(note_, signer));
+  if (!is_signed) return fail("the log's head carries no signature of {}", signer.vkey());
+  NAITE_TRY(plain_text_file(setting_.run.ledger() / "vkey"));
+  NAITE_ASSIGN(const std::string vkey, read_file(setting_.run.ledger() / "vkey"));
+  if (vkey != signer.vkey() + "\n") return fail("the file vkey names another key");
+  signer_ = signer;
+  report.signer = signer.vkey();
+  unsigned_ = history_.commitment.is_unsigned();
+  if (!setting_.request.policy)
+    return Finding{fmt::format("{}; times are the trainer's word{}",
+                               unsigned_ ? "unsigned: signed by a key of this run alone"
+                                         : "self-signed: no policy says whose key it is",
+                               witnesses_named(note_, signer)),
+                   Outcome::kOpen};
+  NAITE_ASSIGN(const int64_t cosigned, setting_.request.policy->accept(signer, note_));
+  return Finding{fmt::format("by {}, trusted by the policy; {} witnesses", signer.name, cosigned)};
+}
+
+// The publisher's log of runs: this one must have been listed in it.
+Result<Finding> Claims::publisher(const Report& report) {
+  if (unsigned_ || !signer_)
+    return Finding{"no publisher: nothing says which other runs were made", Outcome::kOpen};
+  NAITE_TRY(setting_.source.fetch_publisher());
+  ledger::Verifier publisher = *signer_;
+  publisher.name = publisher.name.substr(0, publisher.name.rfind('/'));
+  NAITE_ASSIGN(const ledger::LogContent log, ledger::read_log(setting_.run.ledger() / "publisher"));
+  NAITE_ASSIGN(const bool is_signed, ledger::verify_note(log.note, publisher));
+  if (!is_signed || log.head.origin != publisher.name)
+    return fail("the log of runs is not that of {}", publisher.name);
+  int64_t runs = 0, ended = 0;
+  bool listed = false;
+  for (size_t i = 0; i < log.entries.size(); ++i) {
+    const std::string where = fmt::format("entry {} of the log of runs:", i);
+    NAITE_ASSIGN(const json entry, ledger::parse_canonical_json(log.entries[i], where));
+    Table table(entry, where);
+    const bool begins = table.choice("type", std::nullopt, {"run", "end"}) == "run";
+    const std::string origin = table.string("origin");
+    const std::string commitment = begins ? table.string("commitment") : "";
+    NAITE_TRY(table.finish(true));
+    runs += begins;
+    ended += !begins;
+    listed =
+        listed || (origin == report.origin && commitment == sha256_hex(history_.commitment_entry));
+  }
+  if (!listed) return fail("the log of runs does not list the commitment of this run");
+  return Finding{fmt::format("{} lists {} runs, {} of them ended", publisher.name, runs, ended)};
+}
+
+Result<Finding> Claims::recipe() {
+  NAITE_TRY(setting_.source.fetch_claims(history_));
+  for (const char* file :
+       {"recipe.toml", "tokenizer.json", "tokenizer_config.json", "data/manifest.json"})
+    NAITE_TRY(plain_text_file(setting_.run.path() / file));
+  NAITE_ASSIGN(curriculum_, train::load_recipe(setting_.run.recipe(), {}));
+  const record::Commitment amended = history_.amended();
+  NAITE_TRY(adopt_plan(amended.plan));
+  for (train::Recipe& stage : curriculum_.stages)
+    if (history_.seed->beacon) stage.seed = history_.seed->seed;
+  for (const train::Recipe& stage : curriculum_.stages)
+    if (curriculum_.total_steps() > kStepsMax || stage.train.batch_tokens > kBatchTokensMax)
+      return fail("{} steps of {} tokens are more than this program verifies",
+                  curriculum_.total_steps(), stage.train.batch_tokens);
+  NAITE_ASSIGN(manifest_, data::Manifest::load(setting_.run.path()));
+  NAITE_ASSIGN(const std::string tokenizer, sha256_file(setting_.run.path() / "tokenizer.json"));
+  NAITE_TRY(same("tokenizer.json", amended.tokenizer_sha256, tokenizer));
+  NAITE_ASSIGN(tokenizer_, data::Tokenizer::load(setting_.run.path()));
+  if (manifest_.vocab_size != tokenizer_->vocab_size())
+    return fail("the manifest speaks of {} tokens, the tokenizer has {}", manifest_.vocab_size,
+                tokenizer_->vocab_size());
+  NAITE_TRY(compare_commitment(amended));
+  stepper_.emplace(curriculum_, setting_.run, tokenizer_->vocab_size(), setting_.states,
+                   setting_.kernels, setting_.pool);
+  return Finding{fmt::format("{} of {} parameters, {} steps, {} tokens, as committed to first",
+                             amended.architecture, amended.parameters, amended.steps,
+                             amended.tokens)};
+}
+
+Status Claims::compare_commitment(const record::Commitment& amended) {
+  NAITE_ASSIGN(const record::Commitment found,
+               train::commitment_of(curriculum_, manifest_, amended.branch, setting_.run.path()));
+  NAITE_TRY(same("arithmetic", amended.arithmetic, found.arithmetic));
+  NAITE_TRY(same("data digest", amended.data_digest, found.data_digest));
+  NAITE_TRY(same("data/manifest.json", amended.manifest_sha256, found.manifest_sha256));
+  NAITE_TRY(same("tokenizer", amended.tokenizer_sha256, found.tokenizer_sha256));
+  NAITE_TRY(same("tokenizer_config.json", amended.tokenizer_config_sha256,
+                 found.tokenizer_config_sha256));
+  if (found.training_digest != amended.training_digest) {
+    // As the log has it: canonical JSON does not tell 1.0 from 1.
+    NAITE_ASSIGN(const std::string training, ledger::canonical_json(found.training));
+    const std::vector<std::string> differences =
+        train::recipe_differences(amended.training, json::parse(training));
+    return fail("recipe.toml is not what the log commits to: {}",
+                differences.empty() ? "another training digest" : differences.front());
+  }
+  NAITE_TRY(same("recipe.toml", amended.recipe_sha256, found.recipe_sha256));
+  NAITE_TRY(same("architecture", amended.architecture, found.architecture));
+  NAITE_TRY(same("number of parameters", amended.parameters, found.parameters));
+  NAITE_TRY(same("number of steps", amended.steps, found.steps));
+  return same("number of tokens", amended.tokens, found.tokens);
+}
+
+// recipe.toml may have an older plan of checkpoints than the log.
+Status Claims::adopt_plan(const json& plan) {
+  if (!plan.is_array() || plan.size() != curriculum_.stages.size())
+    return fail("the log's plan has not one entry for each stage");
+  json resolved = curriculum_.resolved();
+  json& stages = resolved.contains("stage") ? resolved["stage"] : resolved;
+  for (size_t i = 0; i < plan.size(); ++i)
+    (stages.is_array() ? stages[i] : stages)["checkpoint"] = plan[i];
+  NAITE_ASSIGN(curriculum_, train::parse_recipe(resolved, setting_.run.recipe().string()));
+  return {};
+}
+
+Result<Finding> Claims::seed() const {
+  const record::SeedEntry& entry = *history_.seed;
+  const train::Recipe& recipe = curriculum_.first();
+  if (entry.beacon != !recipe.beacon.empty())
+    return fail("the recipe and the log say different things about the origin of the seed");
+  if (!entry.beacon) {
+    if (entry.seed != recipe.seed)
+      return fail("the seed of the log is {}, of the recipe {}", entry.seed, recipe.seed);
+    return Finding{fmt::format("{}, chosen by the trainer", entry.seed)};
+  }
+  if (entry.seed != record::beacon_seed(history_.commitment_entry, *ledger::from_hex(entry.value)))
+    return fail("the seed does not follow from the commitment and the beacon's value");
+  return Finding{fmt::format("from the commitment and the value {} of {}; look that value up",
+                             entry.value, recipe.beacon)};
+}
+
+// Ids that no model has would make it read elsewhere; starts tell where documents begin.
+Status Claims::tokens_of(const data::ManifestSplit& split) const {
+  for (const data::ManifestShard& shard : split.shards)
+    if (shard.tokens > kShardTokensMax || shard.documents > kShardTokensMax)
+      return fail("data/{}: more tokens than this program verifies", shard.file);
+  NAITE_ASSIGN(const data::SplitReader reader,
+               data::SplitReader::open(setting_.run.path() / "data", split, manifest_.token_bytes));
+  std::vector<int32_t> ids(static_cast<size_t>(1) << 16);
+  for (int64_t at = 0; at < reader.num_tokens(); at += static_cast<int64_t>(ids.size())) {
+    const auto count = static_cast<size_t>(
+        std::min<int64_t>(static_cast<int64_t>(ids.size()), reader.num_tokens() - at));
+    reader.copy(at, std::span(ids).first(count));
+    for (size_t i = 0; i < count; ++i)
+      if (ids[i] < 0 || ids[i] >= manifest_.vocab_size)
+        return fail("token {} has the id {} of {}", at + static_cast<int64_t>(i), ids[i],
+                    manifest_.vocab_size);
+  }
+  int64_t before = -1;
+  for (int64_t document = 0; document < reader.num_documents(); ++document) {
+    const int64_t start = reader.document_start(document);
+    int32_t first = -1;
+    if (start > before && start < reader.num_tokens()) reader.copy(start, {&first, 1});
+    if (first != manifest_.end_of_document)
+      return fail("document {} does not begin where its shard says", document);
+    before = start;
+  }
+  return {};
+}
+
+Result<Finding> Claims::data() {
+  NAITE_TRY(setting_.source.fetch_data(manifest_));
+  setting_.progress("checking shards", 0, 0);
+  NAITE_TRY(data::check_shards(setting_.run.path() / "data", manifest_, setting_.pool));
+  int64_t tokens = 0;
+  for (const data::ManifestSource& source : manifest_.sources)
+    for (const data::ManifestSplit* split : {&source.train, &source.validation}) {
+      const Status status = tokens_of(*split);
+      if (!status) return fail("source {}: {}", source.name, status.error().message);
+      tokens += split->tokens;
+    }
+  NAITE_TRY(stepper_->open(curriculum_.first()));
+  return Finding{fmt::format("tokenizer and every shard as committed to, {} tokens", tokens)};
+}
+
+// What every step has read, made again from the shards.
+Result<Finding> Claims::batches() {
+  const int64_t first = history_.commitment.first_step(), last = history_.last_step();
+  for (const train::Recipe& stage : curriculum_.stages) {
+    if (stage.end_step() <= first || stage.first_step >= last) continue;
+    NAITE_TRY(stepper_->open(stage));
+    train::HostBatch batch(stage);
+    for (int64_t step = std::max(first, stage.first_step);
+         step < std::min(last, stage.end_step()) && !setting_.stopped(); ++step) {
+      if (step % 64 == 0) setting_.progress("checking batches", step, last);
+      batch.fill(stage, stepper_->loader(), step);
+      if (batch.digest() != history_.step(step + 1).batch)
+        return fail("step {} read other data than the recipe says", step + 1);
+    }
+  }
+  return Finding{
+      fmt::format("{} steps read what the recipe says, none skipped or repeated", last - first)};
+}
+
+// The stage whose last steps led to the state; for the first state of a run, the one it begins.
+const train::Recipe& Claims::stage_that_stored(const StoredState& state) const {
+  const bool first = state.step == history_.commitment.first_step();
+  return curriculum_.stage_of(first ? state.step : state.step - 1);
+}
+
+// The tokenizer trained again and all shards packed again from the raw text.
+Result<Finding> Claims::text() const {
+  data::PrepareRequest prepare;
+  prepare.tokenizer = curriculum_.first().tokenizer;
+  prepare.data = curriculum_.first().data;
+  if (!prepare.tokenizer.file.empty())
+    prepare.tokenizer.file = fs::absolute(setting_.run.path() / "tokenizer.json").string();
+  for (data::SourceOptions& source : prepare.data.sources) {
+    // Paths come from the run; they stay below the verifier's folder.
+    const fs::path path = fs::path(source.path).lexically_normal().relative_path();
+    if (path.empty() || *path.begin() == "..")
+      return fail("source {}: the path {} leaves the folder of --text", source.name, source.path);
+    source.path = (fs::absolute(setting_.request.text) / path).string();
+  }
+  prepare.num_threads = setting_.pool.num_threads();
+  prepare.progress = [this](const data::PrepareProgress& p) {
+    setting_.progress(p.phase, p.done, p.total);
+  };
+  prepare.run_directory = fs::temp_directory_path() / ("naite-verify-" + ledger::random_hex(8));
+  NAITE_TRY(make_directories(prepare.run_directory));
+  const Result<data::Manifest> again = data::prepare(prepare);
+  const Result<std::string> config = sha256_file(prepare.run_directory / "tokenizer_config.json");
+  NAITE_TRY(remove_tree(prepare.run_directory));
+  if (!again) return again.error();
+  if (again->tokenizer_sha256 != manifest_.tokenizer_sha256)
+    return fail("the tokenizer that the text gives is another one");
+  if (prepare.tokenizer.file.empty() && *config != history_.commitment.tokenizer_config_sha256)
+    return fail("tokenizer_config.json is not that of the tokenizer");
+  NAITE_ASSIGN(const std::string digest, train::data_digest(*again));
+  if (digest != history_.commitment.data_digest)
+    return fail("the text gives other shards than those that were trained on");
+  return Finding{"tokenizer and every shard made again from the raw text: the same"};
+}
+
+}  // namespace naite::verify

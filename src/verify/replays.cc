@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify/replays.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/machine_limits.h"
+#include "ledger/ledger.h"
+
+namespace naite::verify {
+
+using record::StoredState;
+
+namespace {
+
+// A number below `bound` from the system's randomness: the run cannot know what will be drawn.
+int64_t draw(int64_t bound) {
+  const uint64_t bits = ledger::from_big_endian(*ledger::from_hex(ledger::random_hex(8)));
+  return static_cast<int64_t>(
+      (static_cast<unsigned __int128>(bits) * static_cast<unsigned __int128>(bound)) >> 64);
+}
+
+}  // namespace
+
+Result<Finding> Replays::memory() {
+  std::error_code code;
+  const uintmax_t stored = std::filesystem::file_size(
+      setting_.run.path() / history_.stored.front().directory / "model.safetensors", code);
+  const int64_t parameters = history_.commitment.parameters;
+  if (!code && static_cast<uintmax_t>(parameters) > stored)
+    return fail("{} parameters do not fit the {} bytes of the first checkpoint", parameters,
+                stored);
+  const int64_t usable = usable_memory_bytes();
+  int64_t bytes_max = 0;
+  for (const train::Recipe& stage : claims_.curriculum().stages) {
+    NAITE_TRY(claims_.stepper().open(stage));
+    // The plan, two states on the host, and the batch.
+    const int64_t bytes =
+        train::plan_memory(claims_.stepper().model(), setting_.kernels, stage, {}).total() +
+        24 * parameters + 20 * stage.train.batch_tokens;
+    if (bytes > usable)
+      return fail("training it again takes {} bytes of memory, this process may use {}", bytes,
+                  usable);
+    bytes_max = std::max(bytes_max, bytes);
+  }
+  return Finding{fmt::format("{} MiB to train it again", bytes_max >> 20)};
+}
+
+Result<record::StoredCheckpoint*> Replays::open(const StoredState& state) {
+  return setting_.states.open(setting_.run.path() / state.directory);
+}
+
+Result<Finding> Replays::initial() {
+  setting_.progress("initial tensors", 0, 0);
+  const StoredState& first = history_.stored.front();
+  const bool from_seed = history_.commitment.branch.is_null();
+  if (from_seed) {
+    NAITE_TRY(claims_.stepper().begin());
+  } else {
+    NAITE_ASSIGN(record::StoredCheckpoint* const stored, open(first));
+    NAITE_TRY(claims_.stepper().load(first.step, *stored, host_));
+  }
+  NAITE_ASSIGN(const auto tensors, claims_.stepper().tensor_digests());
+  if (tensors.size() != history_.initial.size())
+    return fail("the log has {} initial tensors, the recipe gives {}", history_.initial.size(),
+                tensors.size());
+  for (const auto& [name, digest] : tensors) {
+    const auto logged = history_.initial.find(name);
+    if (logged == history_.initial.end() || logged->second != digest)
+      return fail("the initial tensor {} is not {}", name,
+                  from_seed ? "what the seed gives" : "that of the first checkpoint");
+  }
+  NAITE_ASSIGN(const std::string digest, digest_now());
+  if (digest != first.state)
+    return fail("the first checkpoint is not the seed's tensors with optimizer moments of zero");
+  if (!from_seed)
+    return Finding{fmt::format("not from a seed: the run goes on from the state {} of another run",
+                               history_.commitment.branch.value("state_digest", "")),
+                   Outcome::kOpen};
+  return Finding{fmt::format("{} tensors and zero moments, all from the seed", tensors.size())};
+}
+
+Result<std::vector<Interval>> intervals_of(const record::RunHistory& history) {
+  std::vector<Interval> out;
+  const StoredState* before = nullptr;
+  for (const StoredState& state : history.stored) {
+    const StoredState* newest = history.find(state.step);
+    if (newest == before) continue;
+    if (before != nullptr && newest->step > before->step) out.push_back({before, newest, ""});
+    before = newest;
+  }
+  if (out.empty()) return fail("the log has one state: no interval to replay yet");
+  return out;
+}
+
+// The digest of the state that training has led to.
+Result<std::string> Replays::digest_now() {
+  NAITE_TRY(claims_.stepper().save(host_));
+  NAITE_ASSIGN(
+      const formats::CheckpointDigests digests,
+      formats::state_digests(host_, claims_.stepper().stage().weights_type(), setting_.pool));
+  return digests.state;
+}
+
+Status Replays::load(const StoredState& state) {
+  NAITE_ASSIGN(record::StoredCheckpoint* const stored, open(state));
+  NAITE_ASSIGN(const formats::CheckpointDigests digests, stored->digests());
+  if (digests.state != state.state) return fail("{} is not the state of the log", state.directory);
+  return claims_.stepper().load(state.step, *stored, host_);
+}
+
+// How far the parameters moved in each interval, per step: root of the summed squares.
+Result<std::vector<double>> Replays::changes(const std::vector<Interval>& all) {
+  const std::vector<tape::ParameterSpec> specs = claims_.stepper().parameters().specs();
+  const auto masters_of = [&](const StoredState& state, std::vector<float>& masters) -> Status {
+    NAITE_ASSIGN(record::StoredCheckpoint* const stored, open(state));
+    return stored->read_masters(specs, masters);
+  };
+  std::vector<double> out;
+  std::vector<float> before, after;
+  NAITE_TRY(masters_of(*all.front().begin, before));
+  for (const Interval& interval : all) {
+    setting_.progress("measuring changes", static_cast<int64_t>(out.size()),
+                      static_cast<int64_t>(all.size()));
+    NAITE_TRY(masters_of(*interval.end, after));
+    double squares = 0;
+    for (size_t i = 0; i < before.size(); ++i) {
+      const double change = static_cast<double>(after[i]) - before[i];
+      squares += change * change;
+    }
+    out.push_back(std::sqrt(squares) /
+                  static_cast<double>(interval.end->step - interval.begin->step));
+    std::swap(before, after);
+  }
+  return out;
+}
+
+Result<std::vector<Interval>> Replays::selected(Report& report) {
+  NAITE_ASSIGN(const std::vector<Interval> all, intervals_of(history_));
+  report.num_intervals = static_cast<int64_t>(all.size());
+  const Selection& selection = setting_.request.replay;
+  if (selection.kind == Selection::Kind::kRange) return in_range(all);
+  if (selection.kind == Selection::Kind::kSample) return sampled(all, report);
+  std::vector<Interval> out;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (static_cast<int64_t>(i) % selection.num_shards == selection.shard - 1)
+      out.push_back({all[i].begin, all[i].end, "all"});
+  if (selection.num_shards == 1) report.miss_tenth = report.miss_one = 0;
+  return out;
+}
+
+Result<std::vector<Interval>> Replays::in_range(const std::vector<Interval>& all) const {
+  const Selection& selection = setting_.request.replay;
+  std::vector<Interval> out;
+  bool inside = false, closed = false;
+  for (const Interval& interval : all) {
+    inside = inside || is_named(*interval.begin, selection.from);
+    if (inside && !closed) out.push_back({interval.begin, interval.end, "asked for"});
+    closed = closed || (inside && is_named(*interval.end, selection.to));
+  }
+  if (!closed)
+    return fail("no stored states {} and {} after it; `naite log show` lists them", selection.from,
+                selection.to);
+  return out;
+}
+
+// The first, some that changed much, the rest at random.
+Result<std::vector<Interval>> Replays::sampled(const std::vector<Interval>& all, Report& report) {
+  std::vector<Interval> out;
+  NAITE_ASSIGN(const std::vector<double> change, changes(all));
+  std::vector<size_t> order(all.size() - 1);
+  std::iota(order.begin(), order.end(), size_t{1});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return change[a] > change[b]; });
+  const auto count = static_cast<size_t>(
+      std::clamp<int64_t>(setting_.request.replay.sample, 1, static_cast<int64_t>(all.size())));
+  out.push_back({all[0].begin, all[0].end, "first"});
+  const size_t largest = std::min(count / 2, count - 1);
+  for (size_t i = 0; i < largest; ++i)
+    out.push_back({all[order[i]].begin, all[order[i]].end, "large change"});
+  order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(largest));
+  const auto rest = static_cast<int64_t>(order.size());
+  const auto drawn = static_cast<int64_t>(count - out.size());
+  for (int64_t i = 0; i < drawn; ++i) {
+    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i + draw(rest - i))]);
+    const Interval& interval = all[order[static_cast<size_t>(i)]];
+    out.push_back({interval.begin, interval.end, "random"});
+  }
+  // Whoever knows the rule forges where the change is small and not at the start, so only what is
+  // drawn at random counts.
+  const int64_t tenth = std::max<int64_t>(1, (report.num_intervals + 9) / 10);
+  report.miss_tenth = rest == 0 ? 0 : miss_probability(rest, std::min(rest, tenth), drawn);
+  report.miss_one = rest == 0 ? 0 : miss_probability(rest, 1, drawn);
+  return out;
+}
+
+// The measurements that were published with a checkpoint, made again.
+Status Replays::metrics(const StoredState& state) {
+  NAITE_ASSIGN(const auto found, claims_.stepper().validate());
+  if (state.validation != formats::Validation(found.begin(), found.end()))
+    return fail("{}: the validation losses are not those of its weights", state.directory);
+  return {};
+}
+
+Status Replays::replay(const Interval& interval) {
+  // States are stored where stages end, so an interval lies in one.
+  const int64_t first = interval.begin->step, last = interval.end->step;
+  if (last > claims_.curriculum().stage_of(first).end_step())
+    return fail("steps {} to {} pass from one stage to another without a state between", first + 1,
+                last);
+  train::Stepper& stepper = claims_.stepper();
+  NAITE_TRY(load(*interval.begin));
+  while (stepper.step() < last) {
+    if (setting_.stopped()) return fail("interrupted");
+    setting_.progress("replaying", stepper.step() - first, last - first);
+    NAITE_TRY(stepper.advance([&](const train::StepResult& result) -> Status {
+      const int64_t step = stepper.step() + 1;
+      if (train::digest_of(result) == history_.step(step)) return {};
+      return fail("step {} gives other bits than the log has: loss {:.9g}, gradient norm {:.9g}",
+                  step, result.loss, result.grad_norm);
+    }));
+  }
+  NAITE_TRY(stepper.average(host_));
+  NAITE_ASSIGN(const std::string digest, digest_now());
+  if (digest != interval.end->state)
+    return fail("steps {} to {} do not lead to the state that the log has after them", first + 1,
+                last);
+  return interval.end->checkpoint ? metrics(*interval.end) : Status();
+}
+
+Result<Finding> Replays::replays(Report& report) {
+  NAITE_ASSIGN(const std::vector<Interval> chosen, selected(report));
+  std::optional<Error> wrong;
+  for (const Interval& interval : chosen) {
+    const Status status = replay(interval);
+    if (setting_.stopped()) return fail("interrupted");
+    report.replays.push_back({interval.begin->step, interval.end->step, status.ok(), interval.why});
+    if (!status.ok() && !wrong) wrong = status.error();
+  }
+  if (wrong) return *wrong;
+  return Finding{fmt::format("{} of {} intervals trained again: same bits", chosen.size(),
+                             report.num_intervals)};
+}
+
+}  // namespace naite::verify

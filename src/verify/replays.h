@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What a verification computes: initial tensors from the seed, and intervals of the training, step
+// by step, with the code that trains (train/stepper.h).
+#include "verify/claims.h"
+
+namespace naite::verify {
+
+// The audit unit: what lies between two stored states.
+struct Interval {
+  const record::StoredState* begin;
+  const record::StoredState* end;
+  std::string why;
+};
+Result<std::vector<Interval>> intervals_of(const record::RunHistory& history);
+
+class Replays {
+ public:
+  Replays(Setting& setting, Claims& claims)
+      : setting_(setting), claims_(claims), history_(claims.history()) {}
+
+  // Before anything of the run's size is allocated. A run may claim to be of any size.
+  Result<Finding> memory();
+  Result<Finding> initial();
+  // Those that were asked for; the report gets each of them.
+  Result<Finding> replays(Report& report);
+
+ private:
+  Result<record::StoredCheckpoint*> open(const record::StoredState& state);
+  Result<std::vector<Interval>> selected(Report& report);
+  Result<std::vector<Interval>> in_range(const std::vector<Interval>& all) const;
+  Result<std::vector<Interval>> sampled(const std::vector<Interval>& all, Report& report);
+  Result<std::vector<double>> changes(const std::vector<Interval>& all);
+  Result<std::string> digest_now();
+  Status load(const record::StoredState& state);
+  Status replay(const Interval& interval);
+  Status metrics(const record::StoredState& state);
+
+  Setting& setting_;
+  Claims& claims_;
+  const record::RunHistory& history_;
+  formats::TrainingState host_;
+};
+
+}  // namespace naite::verify

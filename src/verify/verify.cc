@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify/verify.h"
+
+#include "verify/states.h"
+#include "verify/verdict.h"
+#include "verify/vouchers.h"
+
+namespace naite::verify {
+
+bool Checklist::check(std::string_view name, const Result<Finding>& finding) {
+  Check out{std::string(name), Outcome::kFails, ""};
+  if (finding.ok()) {
+    out.outcome = finding->outcome;
+    out.detail = finding->detail;
+  } else {
+    out.detail = finding.error().message;
+  }
+  report_.checks.push_back(std::move(out));
+  return finding.ok();
+}
+
+bool Checklist::failed(std::string_view name) const {
+  const Check* check = report_.find(name);
+  return check != nullptr && check->outcome == Outcome::kFails;
+}
+
+namespace {
+
+// What is computed rests on the files: from another state than the log has, nothing follows.
+bool check_states(States& states, const Vouchers& vouchers, Replays& replays, bool fail_fast,
+                  Checklist& list) {
+  const bool whole = !list.failed("bytes") && list.check("states", states.states());
+  if (!whole && fail_fast) return false;
+  const bool asks = whole && vouchers.has_cosignatures();
+  return (!asks || list.may_fail("cosigned", vouchers.cosignatures())) &&
+         list.may_fail("distinct", states.distinct()) && list.may_fail("end", states.end()) &&
+         whole && list.check("memory", replays.memory()) &&
+         list.check("initial", replays.initial());
+}
+
+}  // namespace
+
+Result<Report> verify(const VerifyRequest& request, kernels::Kernels& kernels, ThreadPool& pool) {
+  if (!std::filesystem::is_directory(request.run))
+    return fail("{} is no run directory", request.run.string());
+  RunSource at_hand;
+  RunSource& source = request.source != nullptr ? *request.source : at_hand;
+  Setting setting{request, source, record::RunDirectory(request.run),
+                  kernels, pool,   record::StoredStates(pool)};
+  Report report;
+  report.run = source.name_of(request.run);
+  Checklist list(report, request.fail_fast);
+  Claims claims(setting);
+  States states(setting, claims);
+  Replays replays(setting, claims);
+  Vouchers vouchers(setting, claims.history());
+  const bool goes_on =
+      claims.check_log(list) && (!source.is_whole() || list.may_fail("bytes", states.bytes())) &&
+      claims.check_rest(list) && check_states(states, vouchers, replays, request.fail_fast, list);
+  if (goes_on && request.replay.kind == Selection::Kind::kReports)
+    list.check("reports", vouchers.reports(report));
+  else if (goes_on && request.replay.kind != Selection::Kind::kNone)
+    list.check("replay", replays.replays(report));
+  if (setting.stopped()) return fail("interrupted");
+  conclude(claims, vouchers.verifiers(), request.policy.has_value(), report);
+  return report;
+}
+
+}  // namespace naite::verify
