@@ -198,6 +198,12 @@ TEST(Files, JsonThatIsAnotherFileIsNamed) {
             path.string() +
                 " is a Git LFS pointer, not the file itself: `git lfs pull` fetches the "
                 "file");
+  EXPECT_NE(parse_toml("\xff\xfe"
+                       "a",
+                       "recipe.toml")
+                .error()
+                .message.find("UTF-16"),
+            std::string::npos);
   ASSERT_TRUE(write_file(path, "{").ok());
   EXPECT_NE(read_json(path).error().message.find("not valid JSON"), std::string::npos);
   fs::remove_all(directory);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/config.h"
 
+#include <toml++/toml.h>
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <toml++/toml.h>
+
+#include "base/foreign_files.h"
 
 namespace naite {
 
@@ -119,6 +121,8 @@ Result<json> parse_toml(std::string_view text, std::string_view name) {
   try {
     return to_json(toml::parse(text));
   } catch (const toml::parse_error& error) {
+    if (const std::optional<ForeignFile> foreign = what_is(text))
+      return fail("{} is {}: {}", name, foreign->what, foreign->advice);
     return fail("{}:{}:{}: not valid TOML: {}", name, error.source().begin.line,
                 error.source().begin.column, error.description());
   }
@@ -129,6 +133,8 @@ Result<json> parse_json(std::string_view text, std::string_view name) {
   try {
     return json::parse(text);
   } catch (const json::exception& error) {
+    if (const std::optional<ForeignFile> foreign = what_is(text))
+      return fail("{} is {}: {}", name, foreign->what, foreign->advice);
     std::string reason = error.what();  // "[json.exception.parse_error.101] parse error at ..."
     if (const size_t bracket = reason.find("] "); bracket != std::string::npos)
       reason = reason.substr(bracket + 2);
@@ -183,8 +189,10 @@ Status set_by_path(json& root, std::string_view path, std::string_view value) {
     const std::string key(path.substr(begin, end - begin));
     if (key.empty()) return fail("--set {}: empty key in the path", path);
     if (at->is_array()) {
-      const size_t index = key.find_first_not_of("0123456789") == std::string::npos &&
-                                   key.size() < 7 ? std::stoul(key) : at->size();
+      const size_t index =
+          key.find_first_not_of("0123456789") == std::string::npos && key.size() < 7
+              ? std::stoul(key)
+              : at->size();
       if (index >= at->size())
         return fail("--set {}: `{}` must be an index below {}", path, key, at->size());
       at = &(*at)[index];

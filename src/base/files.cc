@@ -15,7 +15,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/config.h"
-#include "base/foreign_files.h"
 
 namespace naite {
 
@@ -84,11 +83,7 @@ Result<std::string> read_file(const fs::path& path) {
 
 Result<nlohmann::json> read_json(const fs::path& path) {
   NAITE_ASSIGN(const std::string text, read_file(path));
-  Result<nlohmann::json> parsed = parse_json(text, path.string());
-  if (parsed.ok()) return parsed;
-  const std::optional<ForeignFile> foreign = what_is(text);
-  if (!foreign) return parsed;
-  return fail("{} is {}: {}", path.string(), foreign->what, foreign->advice);
+  return parse_json(text, path.string());
 }
 
 Status write_file(const fs::path& path, std::string_view content) {
