@@ -65,18 +65,21 @@ std::string sha256_hex(std::string_view data) {
   return hash.hex();
 }
 
-Result<std::string> sha256_file(const std::filesystem::path& path) {
+Result<std::string> sha256_file(const std::filesystem::path& path, const std::atomic<bool>* stop) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
   Sha256 hash;
   std::array<char, size_t{1} << 15> buffer;
   ssize_t n = 0;
+  bool stopped = false;
   do {
     n = ::read(descriptor, buffer.data(), buffer.size());
     if (n > 0) hash.update(buffer.data(), static_cast<size_t>(n));
-  } while (n > 0 || (n < 0 && errno == EINTR));
+    stopped = stop != nullptr && stop->load();
+  } while (!stopped && (n > 0 || (n < 0 && errno == EINTR)));
   const int error = errno;
   ::close(descriptor);
+  if (stopped) return fail("interrupted while {} was checked; start again", path.string());
   if (n < 0) return fail("cannot read {}: {}", path.string(), std::strerror(error));
   return hash.hex();
 }

@@ -2,6 +2,7 @@
 #pragma once
 // SHA-256 (OpenSSL), incremental.
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -36,6 +37,8 @@ class Sha256 {
 
 Digest sha256(std::string_view data);
 std::string sha256_hex(std::string_view data);
-Result<std::string> sha256_file(const std::filesystem::path& path);
+// Once `stop`, if given, is set, it ends with an error: files can be large.
+Result<std::string> sha256_file(const std::filesystem::path& path,
+                                const std::atomic<bool>* stop = nullptr);
 
 }  // namespace naite

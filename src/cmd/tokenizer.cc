@@ -59,6 +59,9 @@ Status train(const TokenizerArguments& arguments) {
       const int64_t percent = progress.total > 0 ? 100 * progress.done / progress.total : 0;
       tell("\r\x1b[K{} {}%", progress.phase, percent);
     };
+  request.note = [terminal](const std::string& line) {
+    fmt::print(stderr, "{}{}\n", terminal ? "\r\x1b[K" : "", line);
+  };
   NAITE_ASSIGN(const data::Tokenizer tokenizer, data::train_tokenizer(request));
   if (terminal) tell("\r\x1b[K");
   NAITE_TRY(make_directories(arguments.output));

@@ -17,15 +17,22 @@ constexpr int64_t kNoCut = -1;
 struct CorpusSource {
   SourceOptions options;
   InputFiles inputs;
+  bool strict = false;
+  const std::atomic<bool>* stop = nullptr;
   int64_t cut = kNoCut;
+
+  Status read(const InputFile& file, const std::function<Result<bool>(const Document&)>& visit,
+              ReadCounts& counts, ManifestFile* hashed) const {
+    return read_documents(file, options, strict, visit, counts, hashed, stop);
+  }
 };
 
-Result<int64_t> documents_up_to_two(const CorpusSource& source, bool strict, int64_t& bytes) {
+Result<int64_t> documents_up_to_two(const CorpusSource& source, int64_t& bytes) {
   int64_t documents = 0;
   for (const InputFile& file : source.inputs.files) {
     ReadCounts ignored;
-    NAITE_TRY(read_documents(
-        file, source.options, strict,
+    NAITE_TRY(source.read(
+        file,
         [&](const Document& document) -> Result<bool> {
           documents += document.begins;
           bytes += static_cast<int64_t>(document.text.size());
@@ -38,12 +45,12 @@ Result<int64_t> documents_up_to_two(const CorpusSource& source, bool strict, int
 }
 
 // The first place at or after `target` where a line ends; without one, the character at `target`.
-Result<int64_t> line_end_after(const CorpusSource& source, bool strict, int64_t target) {
+Result<int64_t> line_end_after(const CorpusSource& source, int64_t target) {
   int64_t offset = 0, cut = kNoCut, fallback = target;
   for (const InputFile& file : source.inputs.files) {
     ReadCounts ignored;
-    NAITE_TRY(read_documents(
-        file, source.options, strict,
+    NAITE_TRY(source.read(
+        file,
         [&](const Document& document) -> Result<bool> {
           const int64_t begin = offset;
           offset += static_cast<int64_t>(document.text.size());
@@ -64,14 +71,14 @@ Result<int64_t> line_end_after(const CorpusSource& source, bool strict, int64_t 
   return cut == kNoCut || cut == offset ? fallback : cut;
 }
 
-Status choose_cut(CorpusSource& source, const DataOptions& options) {
+Status choose_cut(CorpusSource& source, double validation) {
   int64_t bytes = 0;
-  NAITE_ASSIGN(const int64_t documents, documents_up_to_two(source, options.strict, bytes));
+  NAITE_ASSIGN(const int64_t documents, documents_up_to_two(source, bytes));
   if (documents != 1) return {};
-  const int64_t held_out = static_cast<int64_t>(static_cast<double>(bytes) * options.validation);
+  const int64_t held_out = static_cast<int64_t>(static_cast<double>(bytes) * validation);
   source.cut = bytes;
   if (held_out == 0) return {};
-  NAITE_ASSIGN(source.cut, line_end_after(source, options.strict, bytes - held_out));
+  NAITE_ASSIGN(source.cut, line_end_after(source, bytes - held_out));
   return {};
 }
 
@@ -191,17 +198,20 @@ Corpus::Corpus(Corpus&&) noexcept = default;
 Corpus::~Corpus() = default;
 
 Result<Corpus> Corpus::open(const DataOptions& options,
-                            const std::vector<std::filesystem::path>& base_directories) {
+                            const std::vector<std::filesystem::path>& base_directories,
+                            const std::atomic<bool>* stop) {
   auto state = std::make_unique<State>();
   state->options = options;
   for (const SourceOptions& source_options : options.sources) {
     CorpusSource source;
     source.options = source_options;
-    NAITE_ASSIGN(source.inputs, find_inputs(source_options.path, base_directories));
+    source.strict = options.strict;
+    source.stop = stop;
+    NAITE_ASSIGN(source.inputs, find_inputs(source_options.path, base_directories, stop));
     if (source.inputs.files.empty())
-      return fail("source `{}`: {} holds no text file (.txt .md .html .jsonl, also .gz and .zst)",
-                  source_options.name, source_options.path);
-    NAITE_TRY(choose_cut(source, options));
+      return fail("source `{}`: {}", source_options.name,
+                  no_text_file(source_options.path, source.inputs).message);
+    NAITE_TRY(choose_cut(source, options.validation));
     state->sources.push_back(std::move(source));
   }
   return Corpus(std::move(state));
@@ -215,9 +225,11 @@ int64_t Corpus::total_file_bytes() const {
 }
 
 Status Corpus::read(ThreadPool& pool, bool final, const Visit& visit,
-                    const std::function<void(int64_t)>& progress,
-                    std::vector<ManifestSource>& sources) const {
+                    const std::function<void(int64_t)>& progress, Readings& readings) const {
+  std::vector<ManifestSource>& sources = readings.sources;
   sources.assign(state_->sources.size(), ManifestSource{});
+  readings.counts.assign(sources.size(), ReadCounts{});
+  readings.inputs.clear();
   Filter filter(state_->options, final, pool, visit);
   int64_t file_bytes = 0;
   for (size_t i = 0; i < sources.size(); ++i) {
@@ -229,12 +241,13 @@ Status Corpus::read(ThreadPool& pool, bool final, const Visit& visit,
     counts.origin = source.options.origin;
     counts.files_skipped = source.inputs.skipped;
     filter.start_source(static_cast<int>(i), source, counts);
-    ReadCounts read;
+    ReadCounts& read = readings.counts[i];
+    readings.inputs.push_back(source.inputs);
     for (const InputFile& file : source.inputs.files) {
       ManifestFile hashed;
       int64_t seen = 0, told = 0;
-      NAITE_TRY(read_documents(
-          file, source.options, state_->options.strict,
+      NAITE_TRY(source.read(
+          file,
           [&](const Document& document) -> Result<bool> {
             NAITE_TRY(filter.take(document));
             seen += static_cast<int64_t>(document.text.size());

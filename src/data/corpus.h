@@ -8,6 +8,7 @@
 //   - Of documents with the same bytes, in any sources, the first is kept (a long document that
 //   comes
 //     in parts is not compared).
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -21,6 +22,13 @@
 
 namespace naite::data {
 
+// What came of the sources, in order: for the manifest, and for people.
+struct Readings {
+  std::vector<ManifestSource> sources;
+  std::vector<ReadCounts> counts;
+  std::vector<InputFiles> inputs;
+};
+
 struct CorpusText {
   std::string_view text;  // valid during the call only
   bool begins = true;     // a document of its split
@@ -31,9 +39,11 @@ class Corpus {
  public:
   using Visit = std::function<Status(int source, const CorpusText& text)>;
 
-  // Finds the files of every source and looks into each for its second document.
+  // Finds the files of every source and looks into each for its second document. Once `stop`, if
+  // given, is set, this and read() soon end with an error.
   static Result<Corpus> open(const DataOptions& options,
-                             const std::vector<std::filesystem::path>& base_directories);
+                             const std::vector<std::filesystem::path>& base_directories,
+                             const std::atomic<bool>* stop);
   Corpus(Corpus&&) noexcept;
   ~Corpus();
 
@@ -43,8 +53,7 @@ class Corpus {
   // The sources' names, files and counts of what was left out are filled in. Documents that
   // resemble others are counted only if `final`, or if they are to be dropped.
   Status read(ThreadPool& pool, bool final, const Visit& visit,
-              const std::function<void(int64_t file_bytes)>& progress,
-              std::vector<ManifestSource>& sources) const;
+              const std::function<void(int64_t file_bytes)>& progress, Readings& readings) const;
 
  private:
   struct State;

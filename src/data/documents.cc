@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "data/encodings.h"
 #include "data/html.h"
 #include "data/input_stream.h"
 #include "data/json_lines.h"
 #include "data/split.h"
+#include "data/text_head.h"
 #include "data/unicode.h"
 
 namespace naite::data {
@@ -16,6 +18,8 @@ namespace naite::data {
 namespace {
 
 using Visit = std::function<Result<bool>(const Document&)>;
+
+constexpr int64_t kUnpackingNoted = int64_t{256} << 20;
 
 // Collects the text of one document at a time and hands it on, in parts if it is long.
 class Builder {
@@ -75,16 +79,32 @@ class FileReader {
              ReadCounts& counts)
       : file_(file), source_(source), strict_(strict), counts_(counts), builder_(visit, counts) {}
 
-  Status read(ManifestFile* hashed) {
+  Status read(ManifestFile* hashed, const std::atomic<bool>* stop) {
+    NAITE_TRY(check_stop(stop));
     NAITE_ASSIGN(InputStream stream, InputStream::open(file_.path));
     std::vector<char> chunk(size_t{1} << 18);
-    while (!builder_.stopped()) {
+    std::string head;  // enough of the beginning to tell what the file is
+    bool ended = false;
+    while (!ended && head.size() < kForeignBytes) {
+      NAITE_ASSIGN(const size_t size, stream.read(chunk));
+      head.append(chunk.data(), size);
+      ended = size == 0;
+    }
+    NAITE_TRY(check_head(file_, head, ended, counts_));
+    const std::string_view text = without_byte_order_mark(head);
+    checked_ = static_cast<int64_t>(head.size() - text.size());
+    NAITE_TRY(take(text));
+    while (!ended && !builder_.stopped()) {
+      NAITE_TRY(check_stop(stop));
       NAITE_ASSIGN(const size_t size, stream.read(chunk));
       if (size == 0) break;
       NAITE_TRY(take({chunk.data(), size}));
     }
     if (builder_.stopped()) return {};
     NAITE_TRY(end());
+    if (stream.unpacking_bytes() > kUnpackingNoted)
+      counts_.note(fmt::format("{} takes {} MiB of memory to unpack", file_.path.string(),
+                               stream.unpacking_bytes() >> 20));
     if (hashed != nullptr && !builder_.stopped())
       *hashed = {file_.path.string(), stream.file_bytes(), stream.sha256()};
     return {};
@@ -107,13 +127,20 @@ class FileReader {
   }
 
   Status end() {
-    if (!unchecked_.empty()) return not_utf8(checked_);
+    if (!unchecked_.empty())
+      return fail("{}: not UTF-8 at byte {}, its end: if it was cut off, fetch it again; {}",
+                  file_.path.string(), checked_, not_utf8_advice(unchecked_, file_.path));
     if (file_.kind == TextKind::kJsonLines) {
       if (!line_.empty()) NAITE_TRY(json_line(line_));
       return {};
     }
     if (file_.kind == TextKind::kHtml) {
       NAITE_ASSIGN(const std::string text, html_to_text(whole_, file_.path.string()));
+      ++counts_.records;
+      if (text.empty() && !whole_.empty()) {
+        ++counts_.empty_pages;
+        counts_.first_reason(file_.path.string() + ": no main text in this page");
+      }
       NAITE_TRY(builder_.append(text));
       return builder_.end_document();
     }
@@ -124,9 +151,16 @@ class FileReader {
 
   // --- UTF-8 ------------------------------------------------------------------------------------
 
-  Error not_utf8(int64_t offset) const {
-    return fail("{}: not UTF-8 at byte {}: convert the file, for example with iconv -t UTF-8",
-                file_.path.string(), offset);
+  // `chunk` holds the place that is not UTF-8, which is byte `checked_` of the text.
+  Error not_utf8(std::string_view chunk) const {
+    const std::string where =
+        fmt::format("{}: not UTF-8 at byte {}", file_.path.string(), checked_);
+    if (file_.kind == TextKind::kHtml)
+      if (const std::string encoding = declared_encoding(whole_ + std::string(chunk), chunk);
+          !encoding.empty())
+        return fail("{}: the page declares another charset: {}", where,
+                    iconv_advice(encoding, file_.path));
+    return fail("{}: {}", where, not_utf8_advice(chunk, file_.path));
   }
 
   // Checks the stream chunk by chunk; up to three bytes of a character wait for its rest.
@@ -137,7 +171,7 @@ class FileReader {
       unchecked_ += chunk.substr(0, borrowed);
       const Char c = decode_char(unchecked_, 0);
       if (c.code == kInvalid && borrowed < 4 && could_begin(unchecked_)) return {};
-      if (c.code == kInvalid) return not_utf8(checked_);
+      if (c.code == kInvalid) return not_utf8(unchecked_.substr(0, waiting) + std::string(chunk));
       checked_ += c.size;
       chunk.remove_prefix(c.size - waiting);
       unchecked_.clear();
@@ -145,7 +179,7 @@ class FileReader {
     const size_t valid = find_invalid_utf8(chunk);
     checked_ += static_cast<int64_t>(valid);
     if (valid == chunk.size()) return {};
-    if (!could_begin(chunk.substr(valid))) return not_utf8(checked_);
+    if (!could_begin(chunk.substr(valid))) return not_utf8(chunk);
     unchecked_ = chunk.substr(valid);
     return {};
   }
@@ -192,17 +226,25 @@ class FileReader {
 
   Status json_line(std::string_view line) {
     if (line.ends_with('\r')) line.remove_suffix(1);
+    line = without_byte_order_mark(line);  // files were joined, or this is the first line
     if (line.find_first_not_of(" \t") == std::string_view::npos) return {};
-    const Result<std::string_view> text = lines_.text_of(line, source_.text_key);
-    if (!text) {
-      const Error error =
-          fail("{}:{}: {}", file_.path.string(), line_number_, text.error().message);
+    ++counts_.records;
+    const auto found = lines_.text_of(line, source_.text_key);
+    if (const auto* refusal = std::get_if<JsonLines::Refusal>(&found)) {
+      const bool shown = strict_ || counts_.first.size() < ReadCounts::kShownMax;
+      Error error = shown ? line_error(line, refusal->why) : Error{};
       if (strict_) return error;
-      ++counts_.lines_skipped;
+      counts_.skip(refusal->kind, std::move(error.message));
       return {};
     }
-    NAITE_TRY(builder_.append(*text));
+    NAITE_TRY(builder_.append(std::get<std::string_view>(found)));
     return builder_.end_document();
+  }
+
+  Error line_error(std::string_view line, const std::string& why) const {
+    const bool is_utf8 = find_invalid_utf8(line) == line.size();
+    return fail("{}:{}: {}{}", file_.path.string(), line_number_, why,
+                is_utf8 ? "" : ": " + not_utf8_advice(line, file_.path));
   }
 
   // Plain text by line or blank line: lines are not collected, so they may be of any length. A
@@ -268,9 +310,27 @@ class FileReader {
 
 }  // namespace
 
+void ReadCounts::first_reason(std::string where_and_why) {
+  if (first.size() < kShownMax) first.push_back(std::move(where_and_why));
+}
+
+void ReadCounts::skip(const std::string& kind, std::string where_and_why) {
+  ++lines_skipped;
+  ++reasons[kind];
+  first_reason(std::move(where_and_why));
+}
+
+void ReadCounts::note(std::string line) {
+  if (notes.size() < kShownMax)
+    notes.push_back(std::move(line));
+  else
+    ++notes_left_out;
+}
+
 Status read_documents(const InputFile& file, const SourceOptions& source, bool strict,
-                      const Visit& visit, ReadCounts& counts, ManifestFile* hashed) {
-  return FileReader(file, source, strict, visit, counts).read(hashed);
+                      const Visit& visit, ReadCounts& counts, ManifestFile* hashed,
+                      const std::atomic<bool>* stop) {
+  return FileReader(file, source, strict, visit, counts).read(hashed, stop);
 }
 
 }  // namespace naite::data

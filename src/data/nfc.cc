@@ -37,6 +37,15 @@ const UNormalizer2* normalizer() {
   return instance;
 }
 
+void append_utf8_of(const std::vector<UChar>& units, int32_t count, std::string& out) {
+  for (int32_t i = 0; i < count; ++i) {
+    uint32_t unit = units[static_cast<size_t>(i)];
+    if (unit >= 0xd800 && unit < 0xdc00)
+      unit = ((unit - 0xd7c0) << 10) + (units[static_cast<size_t>(++i)] & 0x3ff);
+    append_utf8(unit, out);
+  }
+}
+
 void append_normalized(const std::vector<UChar>& units, std::string& out) {
   UErrorCode code = U_ZERO_ERROR;
   // One unit can become three at most (UAX #15, table of worst cases for NFC in UTF-16).
@@ -45,12 +54,7 @@ void append_normalized(const std::vector<UChar>& units, std::string& out) {
       unorm2_normalize(normalizer(), units.data(), static_cast<int32_t>(units.size()),
                        composed.data(), static_cast<int32_t>(composed.size()), &code);
   NAITE_CHECK(U_SUCCESS(code), "ICU cannot normalise: {}", u_errorName(code));
-  for (int32_t i = 0; i < count; ++i) {
-    uint32_t unit = composed[static_cast<size_t>(i)];
-    if (unit >= 0xd800 && unit < 0xdc00)
-      unit = ((unit - 0xd7c0) << 10) + (composed[static_cast<size_t>(++i)] & 0x3ff);
-    append_utf8(unit, out);
-  }
+  append_utf8_of(composed, count, out);
 }
 
 }  // namespace
@@ -77,6 +81,26 @@ std::string to_nfc(std::string_view text) {
     at += c.size;
   }
   flush();
+  return out;
+}
+
+std::string to_nfd(std::string_view name) {
+  if (find_invalid_utf8(name) < name.size()) return std::string(name);
+  UErrorCode code = U_ZERO_ERROR;
+  const UNormalizer2* const decomposer = unorm2_getNFDInstance(&code);
+  std::vector<UChar> units;
+  for (size_t at = 0; at < name.size();) {
+    const Char c = decode_char(name, at);
+    append_utf16(c.code, units);
+    at += c.size;
+  }
+  std::vector<UChar> apart(units.size() * 4 + 1);  // UAX #15: at most four times as long
+  const int32_t count =
+      unorm2_normalize(decomposer, units.data(), static_cast<int32_t>(units.size()), apart.data(),
+                       static_cast<int32_t>(apart.size()), &code);
+  NAITE_CHECK(U_SUCCESS(code), "ICU cannot decompose: {}", u_errorName(code));
+  std::string out;
+  append_utf8_of(apart, count, out);
   return out;
 }
 

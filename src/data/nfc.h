@@ -11,4 +11,7 @@ namespace naite::data {
 // Bytes that are not valid UTF-8 are left as they are.
 std::string to_nfc(std::string_view text);
 
+// Normal form D, for names of files; UTF-8 only, anything else comes back as it is.
+std::string to_nfd(std::string_view name);
+
 }  // namespace naite::data

@@ -7,6 +7,7 @@
 
 #include "data/corpus.h"
 #include "data/inputs.h"
+#include "data/reading_report.h"
 #include "data/shards.h"
 #include "data/split.h"
 #include "data/tokenizer_model.h"
@@ -114,9 +115,13 @@ class Preparation {
 
   Result<Tokenizer> train_only() {
     if (request_.tokenizer.vocab_size == 256) return Tokenizer::bytes();
-    NAITE_ASSIGN(Corpus corpus, Corpus::open(request_.data, request_.base_directories));
+    NAITE_ASSIGN(Corpus corpus,
+                 Corpus::open(request_.data, request_.base_directories, request_.stop));
     corpus_ = &corpus;
-    return train();
+    Readings readings;
+    NAITE_ASSIGN(Tokenizer tokenizer, train(readings));
+    tell(readings);
+    return tokenizer;
   }
 
   Result<Manifest> run() {
@@ -130,10 +135,12 @@ class Preparation {
     } else if (request_.tokenizer.vocab_size == 256) {
       tokenizer = Tokenizer::bytes();
     }
-    NAITE_ASSIGN(Corpus corpus, Corpus::open(request_.data, request_.base_directories));
+    NAITE_ASSIGN(Corpus corpus,
+                 Corpus::open(request_.data, request_.base_directories, request_.stop));
     corpus_ = &corpus;
     if (!tokenizer) {
-      NAITE_ASSIGN(tokenizer, train());
+      Readings readings;
+      NAITE_ASSIGN(tokenizer, train(readings));
     }
     NAITE_TRY(tokenizer->save(request_.run_directory));
     kill_point("data-tokenizer");
@@ -148,9 +155,13 @@ class Preparation {
   bool stopped() const { return request_.stop != nullptr && request_.stop->load(); }
 
   // Fails when the caller wants no more of it.
-  Status go_on() const {
-    if (!stopped()) return {};
-    return fail("interrupted while the text was prepared; the same command does it again");
+  Status go_on() const { return check_stop(request_.stop); }
+
+  void tell(const Readings& readings) const {
+    if (!request_.note) return;
+    for (size_t i = 0; i < readings.sources.size(); ++i)
+      request_.note(
+          one_line(reading_report(readings.sources[i], readings.counts[i], readings.inputs[i])));
   }
 
   std::function<void(int64_t)> reporter(std::string_view phase) const {
@@ -169,7 +180,7 @@ class Preparation {
           "to pack again",
           tokenizer.string(), directory_.string());
     report("checking", 0, 0);
-    NAITE_TRY(check_shards(directory_, manifest, pool_));
+    NAITE_TRY(check_shards(directory_, manifest, pool_, request_.stop));
     return manifest;
   }
 
@@ -189,7 +200,7 @@ class Preparation {
     return tokenizer;
   }
 
-  Result<Tokenizer> train() {
+  Result<Tokenizer> train(Readings& readings) {
     TokenizerTrainer trainer(pool_);
     Batcher batcher(true, [&](const std::vector<Batcher::Text>& texts) -> Status {
       std::vector<std::string_view> views;
@@ -198,13 +209,15 @@ class Preparation {
       kill_point("data-count");
       return go_on();
     });
-    std::vector<ManifestSource> ignored;
     NAITE_TRY(corpus_->read(
         pool_, /*final=*/false,
         [&](int source, const CorpusText& text) -> Status {
-          return text.validation ? Status() : batcher.add(source, text);
+          if (text.validation) return {};
+          ManifestSplit& split = readings.sources[static_cast<size_t>(source)].train;
+          split.documents += text.begins;
+          return batcher.add(source, text);
         },
-        reporter("reading"), ignored));
+        reporter("reading"), readings));
     NAITE_TRY(batcher.flush());
     Tokenizer tokenizer =
         trainer.train(request_.tokenizer.vocab_size, [&](int64_t done, int64_t total) {
@@ -245,9 +258,11 @@ class Preparation {
       pool_.run(static_cast<int64_t>(texts.size()), [&](int64_t task, int thread) {
         std::vector<int32_t>& out = ids[static_cast<size_t>(task)];
         out.clear();
+        if (stopped()) return;
         encoders[static_cast<size_t>(thread)].encode(texts[static_cast<size_t>(task)].text,
                                                      Specials::kAsText, out);
       });
+      NAITE_TRY(go_on());
       for (size_t i = 0; i < texts.size(); ++i) {
         SplitWriter& writer =
             writers[static_cast<size_t>(texts[i].source * 2) + (texts[i].validation ? 1 : 0)];
@@ -255,18 +270,23 @@ class Preparation {
         NAITE_TRY(writer.add(ids[i], static_cast<int64_t>(texts[i].text.size())));
       }
       kill_point("data-pack");
-      return go_on();
+      return Status();
     });
+    Readings readings;
     NAITE_TRY(corpus_->read(
         pool_, /*final=*/true,
         [&](int source, const CorpusText& text) { return batcher.add(source, text); },
-        reporter("packing"), manifest.sources));
+        reporter("packing"), readings));
     NAITE_TRY(batcher.flush());
+    manifest.sources = readings.sources;
     for (size_t source = 0; source < manifest.sources.size(); ++source) {
       NAITE_ASSIGN(manifest.sources[source].train, writers[source * 2].finish());
       NAITE_ASSIGN(manifest.sources[source].validation, writers[source * 2 + 1].finish());
     }
-    NAITE_TRY(check_not_empty(manifest));
+    readings.sources = manifest.sources;
+    NAITE_TRY(check_not_empty(readings));
+    tell(readings);
+    tell_of_vocabulary(tokenizer);
     kill_point("data-manifest");
     NAITE_TRY(
         write_file(directory_ / "manifest.json",
@@ -275,17 +295,31 @@ class Preparation {
     return manifest;
   }
 
-  Status check_not_empty(const Manifest& manifest) const {
-    for (size_t i = 0; i < manifest.sources.size(); ++i)
-      if (manifest.sources[i].train.documents == 0)
-        return fail(
-            "source `{}`: no training text in {} (files: {}, held out: {} documents, "
-            "duplicates: {}, empty: {}, broken lines: {})",
-            manifest.sources[i].name, request_.data.sources[i].path,
-            manifest.sources[i].files.size(), manifest.sources[i].validation.documents,
-            manifest.sources[i].duplicates, manifest.sources[i].empty_documents,
-            manifest.sources[i].lines_skipped);
+  Status check_not_empty(const Readings& readings) const {
+    for (size_t i = 0; i < readings.sources.size(); ++i) {
+      const ManifestSource& source = readings.sources[i];
+      const ReadCounts& counts = readings.counts[i];
+      if (source.train.documents > 0) continue;
+      const std::string lost = losses(counts);
+      return fail(
+          "source `{}`: no training text in {} (files: {}, held out: {} documents, "
+          "duplicates: {}, empty: {}, broken lines: {}){}{}",
+          source.name, request_.data.sources[i].path, source.files.size(),
+          source.validation.documents, source.duplicates, source.empty_documents,
+          source.lines_skipped, lost.empty() ? "" : ": lost " + lost,
+          counts.first.empty() ? "" : "; first: " + counts.first[0]);
+    }
     return {};
+  }
+
+  void tell_of_vocabulary(const Tokenizer& tokenizer) const {
+    const int64_t wanted = request_.tokenizer.vocab_size;
+    if (!request_.note || !request_.tokenizer.file.empty() || tokenizer.vocab_size() >= wanted)
+      return;
+    request_.note(
+        fmt::format("the vocabulary has {} tokens, not the {} of `vocab_size`: no other "
+                    "pair of tokens occurs twice in the text",
+                    tokenizer.vocab_size(), wanted));
   }
 
   const PrepareRequest& request_;

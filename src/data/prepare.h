@@ -7,6 +7,7 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -30,6 +31,9 @@ struct PrepareRequest {
   std::vector<std::filesystem::path> base_directories;
   int num_threads = 1;
   std::function<void(const PrepareProgress&)> progress;  // may be empty; called from one thread
+  // A line for people after the text was read: what came of each source, and what was not as asked
+  // for. May be empty; called from one thread.
+  std::function<void(const std::string&)> note;
   const std::atomic<bool>* stop = nullptr;  // set elsewhere: ends soon with an error
 };
 

@@ -14,8 +14,8 @@ namespace {
 constexpr int64_t kShardTokensMax = int64_t{1} << 28;
 constexpr size_t kBufferBytes = size_t{1} << 20;
 
-Status check_file(const fs::path& path, const std::string& sha256) {
-  NAITE_ASSIGN(const std::string found, sha256_file(path));
+Status check_file(const fs::path& path, const std::string& sha256, const std::atomic<bool>* stop) {
+  NAITE_ASSIGN(const std::string found, sha256_file(path, stop));
   if (found == sha256) return {};
   return fail(
       "{}: its SHA-256 is not what manifest.json says: the file was changed or damaged; "
@@ -144,7 +144,8 @@ int64_t SplitReader::document_end(int64_t document) const {
   return document + 1 == num_documents() ? num_tokens() : document_start(document + 1);
 }
 
-Status check_shards(const fs::path& directory, const Manifest& manifest, ThreadPool& pool) {
+Status check_shards(const fs::path& directory, const Manifest& manifest, ThreadPool& pool,
+                    const std::atomic<bool>* stop) {
   struct Check {
     fs::path path;
     const std::string* sha256;
@@ -159,7 +160,7 @@ Status check_shards(const fs::path& directory, const Manifest& manifest, ThreadP
   std::vector<Status> found(checks.size());
   pool.run(static_cast<int64_t>(checks.size()), [&](int64_t task, int) {
     const Check& check = checks[static_cast<size_t>(task)];
-    found[static_cast<size_t>(task)] = check_file(check.path, *check.sha256);
+    found[static_cast<size_t>(task)] = check_file(check.path, *check.sha256, stop);
   });
   for (const Status& status : found) NAITE_TRY(status);
   return {};

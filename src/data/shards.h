@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Writing and reading the token files that manifest.h describes.
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -65,8 +66,8 @@ class SplitReader {
   std::vector<int64_t> document_begins_ = {0};  // first document of each shard, and the end
 };
 
-// Compares every shard with its checksums. `done` receives bytes read.
+// Compares every shard with its checksums. Once `stop`, if given, is set, it ends with an error.
 Status check_shards(const std::filesystem::path& directory, const Manifest& manifest,
-                    ThreadPool& pool);
+                    ThreadPool& pool, const std::atomic<bool>* stop = nullptr);
 
 }  // namespace naite::data

@@ -78,6 +78,7 @@ Result<std::vector<SourceStats>> tokenizer_stats(const Tokenizer& tokenizer,
     SourceStats stats;
     stats.name = source.name;
     NAITE_ASSIGN(const InputFiles inputs, find_inputs(source.path, {}));
+    if (inputs.files.empty()) return no_text_file(source.path, inputs);
     ReadCounts counts;
     for (const InputFile& file : inputs.files)
       NAITE_TRY(read_documents(
@@ -87,7 +88,9 @@ Result<std::vector<SourceStats>> tokenizer_stats(const Tokenizer& tokenizer,
             return true;
           },
           counts, nullptr));
-    if (stats.all.tokens == 0) return fail("{} holds no text", source.path);
+    if (stats.all.tokens == 0)
+      return fail("{} holds no text{}", source.path,
+                  counts.first.empty() ? "" : ": " + counts.first[0]);
     all.push_back(std::move(stats));
   }
   return all;

@@ -127,18 +127,13 @@ class MergeLearner {
           {static_cast<int64_t>(symbols_.size()), static_cast<int32_t>(piece.size()), count});
       for (const char c : piece) symbols_.push_back(id_of[static_cast<unsigned char>(c)]);
     });
-    for (size_t row = 0; row < rows_.size(); ++row) {
-      const int32_t* symbol = symbols_.data() + rows_[row].begin;
-      for (int32_t i = 0; i + 1 < rows_[row].size; ++i)
-        change(symbol[i], symbol[i + 1], rows_[row].count, static_cast<uint32_t>(row));
-    }
-    queue_fresh();
   }
 
   std::vector<Merge> learn(int64_t num_tokens,
                            const std::function<bool(int64_t, int64_t)>& progress) {
     std::vector<Merge> merges;
     const int64_t total = num_tokens - 256;
+    if (!count_pairs([&] { return !progress || progress(0, total); })) return merges;
     while (static_cast<int64_t>(tokens_.size()) < num_tokens && !heap_.empty()) {
       const Candidate top = heap_.top();
       heap_.pop();
@@ -150,7 +145,8 @@ class MergeLearner {
       const Merge merge{static_cast<int32_t>(pair.key >> 32), static_cast<int32_t>(pair.key)};
       merges.push_back(merge);
       join(merge, top.pair);
-      const bool due = progress && merges.size() % 256 == 0;
+      // The first merges touch most of the text: often enough that a stop is heard soon.
+      const bool due = progress && merges.size() % 8 == 0;
       if (due && !progress(static_cast<int64_t>(tokens_.size()) - 256, total)) break;
     }
     return merges;
@@ -179,6 +175,20 @@ class MergeLearner {
 
   static uint64_t key_of(int32_t left, int32_t right) {
     return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
+  }
+
+  // The pairs of all rows; false if `go_on` said no.
+  template <class GoOn>
+  bool count_pairs(GoOn go_on) {
+    constexpr size_t kRowsBetween = 1 << 16;
+    for (size_t row = 0; row < rows_.size(); ++row) {
+      if (row % kRowsBetween == 0 && !go_on()) return false;
+      const int32_t* symbol = symbols_.data() + rows_[row].begin;
+      for (int32_t i = 0; i + 1 < rows_[row].size; ++i)
+        change(symbol[i], symbol[i + 1], rows_[row].count, static_cast<uint32_t>(row));
+    }
+    queue_fresh();
+    return true;
   }
 
   uint32_t pair_index(int32_t left, int32_t right) {

@@ -42,7 +42,8 @@ Status adopt_recipe(const Curriculum& curriculum, const record::RunDirectory& ru
 
 Result<Prepared> prepare_run(const Curriculum& curriculum, const record::RunDirectory& run,
                              int num_threads, const std::atomic<bool>* stop,
-                             std::function<void(const data::PrepareProgress&)> progress) {
+                             std::function<void(const data::PrepareProgress&)> progress,
+                             std::function<void(const std::string&)> note) {
   NAITE_TRY(adopt_recipe(curriculum, run));
   NAITE_TRY(run.clean());
   data::PrepareRequest request;
@@ -53,6 +54,7 @@ Result<Prepared> prepare_run(const Curriculum& curriculum, const record::RunDire
   request.num_threads = num_threads;
   request.stop = stop;
   request.progress = std::move(progress);
+  request.note = std::move(note);
   NAITE_ASSIGN(data::Manifest manifest, data::prepare(request));
   NAITE_ASSIGN(data::Tokenizer tokenizer, data::Tokenizer::load(run.path()));
   NAITE_TRY(make_directories(run.checkpoints()));

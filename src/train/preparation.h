@@ -16,9 +16,11 @@ struct Prepared {
   data::Tokenizer tokenizer;
 };
 
-// What is there already is kept; what killed processes left half written is removed.
+// What is there already is kept; what killed processes left half written is removed. `note` gets a
+// line about each source that was read.
 Result<Prepared> prepare_run(const Curriculum& curriculum, const record::RunDirectory& run,
                              int num_threads, const std::atomic<bool>* stop,
-                             std::function<void(const data::PrepareProgress&)> progress);
+                             std::function<void(const data::PrepareProgress&)> progress,
+                             std::function<void(const std::string&)> note);
 
 }  // namespace naite::train

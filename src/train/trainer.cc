@@ -278,8 +278,9 @@ Result<std::vector<std::pair<std::string, std::string>>> Run::samples() {
     std::vector<int32_t> ids = tokenizer.encode(prompt);
     const int32_t end = tokenizer.end_of_document();
     if (end >= 0) ids.insert(ids.begin(), end);  // every document starts with it
+    // Room for one token more, but a prompt has one token at least.
     if (static_cast<int64_t>(ids.size()) >= generator.capacity())
-      ids.resize(generator.capacity() - 1);
+      ids.resize(static_cast<size_t>(std::max<int64_t>(generator.capacity() - 1, 1)));
     infer::SamplingOptions options;
     options.max_tokens = recipe.sample.max_tokens;
     options.temperature = recipe.sample.temperature;
@@ -334,7 +335,8 @@ Result<Outcome> train_run(Curriculum curriculum, const TrainRequest& request,
   const double peak_flops = kernels.measure_peak_flops(curriculum.first().compute());
   Result<Prepared> prepared =
       prepare_run(curriculum, directory, pool.num_threads(), request.stop,
-                  [&](const data::PrepareProgress& progress) { observer.preparing(progress); });
+                  [&](const data::PrepareProgress& progress) { observer.preparing(progress); },
+                  [&](const std::string& line) { observer.note(line); });
   if (!prepared.ok() && request.stop != nullptr && request.stop->load()) return Outcome::kStopped;
   if (!prepared.ok()) return prepared.error();
   NAITE_ASSIGN(Metrics metrics, Metrics::open(directory.path()));
