@@ -276,6 +276,24 @@ TEST_F(Process, BadInputIsOneClearLine) {
   }
 }
 
+TEST_F(Process, TheSmallestRunsEndWellOrSayWhatToDo) {
+  ASSERT_TRUE(write_file(directory_ / "one.txt", "a ring").ok());
+  const std::string one = fmt::format("data.source.0.path=\"{}\"", fresh("one.txt"));
+  const Words one_token = {"--set", "data.sequence_length=1"};
+  EXPECT_EQ(run(train(fresh("length"), one_token)).exit_code, 0);
+  EXPECT_EQ(run(train(fresh("single"), with(one_token, {"--set", one}))).exit_code, 0);
+  EXPECT_EQ(run(train(fresh("step"), {"--set", "train.tokens=256"})).exit_code, 0);
+  const Ended merge = run(
+      train(fresh("merge"), with(one_token, {"--set", one, "--set", "tokenizer.vocab_size=260"})));
+  EXPECT_EQ(merge.exit_code, 0) << merge.err;
+  EXPECT_NE(merge.err.find("the vocabulary has 259 tokens, not the 260"), std::string::npos);
+  const Ended too_short = run(train(fresh("short"), {"--set", one}));
+  EXPECT_EQ(too_short.exit_code, 1);
+  EXPECT_NE(too_short.err.find("fewer than one row of 32: lower `sequence_length` or add text\n"),
+            std::string::npos)
+      << too_short.err;
+}
+
 TEST_F(Process, ARunOfAnotherRecipeIsRefusedWithTheDifference) {
   const std::string run_directory = fresh("mine");
   ASSERT_EQ(run(train(run_directory, {"--stop-after-step", "1"})).exit_code, 0);

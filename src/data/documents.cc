@@ -76,11 +76,16 @@ class Builder {
 class FileReader {
  public:
   FileReader(const InputFile& file, const SourceOptions& source, bool strict, const Visit& visit,
-             ReadCounts& counts)
-      : file_(file), source_(source), strict_(strict), counts_(counts), builder_(visit, counts) {}
+             ReadCounts& counts, const std::atomic<bool>* stop)
+      : file_(file),
+        source_(source),
+        strict_(strict),
+        counts_(counts),
+        stop_(stop),
+        builder_(visit, counts) {}
 
-  Status read(ManifestFile* hashed, const std::atomic<bool>* stop) {
-    NAITE_TRY(check_stop(stop));
+  Status read(ManifestFile* hashed) {
+    NAITE_TRY(check_stop(stop_));
     NAITE_ASSIGN(InputStream stream, InputStream::open(file_.path));
     std::vector<char> chunk(size_t{1} << 18);
     std::string head;  // enough of the beginning to tell what the file is
@@ -95,7 +100,7 @@ class FileReader {
     checked_ = static_cast<int64_t>(head.size() - text.size());
     NAITE_TRY(take(text));
     while (!ended && !builder_.stopped()) {
-      NAITE_TRY(check_stop(stop));
+      NAITE_TRY(check_stop(stop_));
       NAITE_ASSIGN(const size_t size, stream.read(chunk));
       if (size == 0) break;
       NAITE_TRY(take({chunk.data(), size}));
@@ -135,7 +140,8 @@ class FileReader {
       return {};
     }
     if (file_.kind == TextKind::kHtml) {
-      NAITE_ASSIGN(const std::string text, html_to_text(whole_, file_.path.string()));
+      NAITE_ASSIGN(const std::string text, html_to_text(whole_, file_.path.string(), stop_));
+      NAITE_TRY(check_stop(stop_));
       ++counts_.records;
       if (text.empty() && !whole_.empty()) {
         ++counts_.empty_pages;
@@ -301,6 +307,7 @@ class FileReader {
   const SourceOptions& source_;
   bool strict_;
   ReadCounts& counts_;
+  const std::atomic<bool>* stop_;
   Builder builder_;
   JsonLines lines_;
   std::string whole_, line_, blanks_, unchecked_;
@@ -330,7 +337,7 @@ void ReadCounts::note(std::string line) {
 Status read_documents(const InputFile& file, const SourceOptions& source, bool strict,
                       const Visit& visit, ReadCounts& counts, ManifestFile* hashed,
                       const std::atomic<bool>* stop) {
-  return FileReader(file, source, strict, visit, counts).read(hashed, stop);
+  return FileReader(file, source, strict, visit, counts, stop).read(hashed);
 }
 
 }  // namespace naite::data

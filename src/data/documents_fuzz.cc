@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every reader of source files: the first byte chooses kind, packing and how documents are told
-// apart, the rest is the file. Whatever stands in it, what comes out is UTF-8 and bounded.
+// apart, the rest is the file. Whatever stands in it, what comes out is UTF-8 and bounded, and
+// plain text comes out whole unless it is said what it is.
 #include <unistd.h>
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <string>
 
 #include "data/documents.h"
+#include "data/encodings.h"
 #include "data/unicode.h"
 
 namespace naite::data {
@@ -40,9 +42,15 @@ int check(const uint8_t* data, size_t size) {
       },
       counts, &hashed);
   const bool plain = file.kind == TextKind::kPlain && pick / 3 % 3 == 0;
-  const bool valid = find_invalid_utf8(content) == content.size();
-  if (plain && status.ok() != valid) std::abort();
-  if (plain && valid && source.document == "file" && all != content) std::abort();
+  const bool text = find_invalid_utf8(content) == content.size() && !what_is(content) &&
+                    guess_wide_encoding(content).empty();
+  const bool page = what_is(content) && what_is(content)->kind == ForeignKind::kWebPage;
+  if (plain && !page && status.ok() != text) std::abort();
+  if (plain && text && source.document == "file" && all != without_byte_order_mark(content))
+    std::abort();
+  if (counts.first.size() + counts.notes.size() > 2 * ReadCounts::kShownMax) std::abort();
+  for (const std::string& line : counts.first)
+    if (line.find('\n') != std::string::npos) std::abort();
   if (!status.ok() && status.error().message.find('\n') != std::string::npos) std::abort();
   ::unlink(file.path.c_str());
   return 0;

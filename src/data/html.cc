@@ -109,6 +109,10 @@ int breaks_around(std::string_view name) {
 
 class Extractor {
  public:
+  explicit Extractor(const std::atomic<bool>* stop) : stop_(stop) {}
+
+  bool stopped() const { return stop_ != nullptr && stop_->load(); }
+
   std::string take() { return main_.empty() ? all_.take() : main_.take(); }
 
   void start(std::string_view name, const xmlChar** attributes) {
@@ -188,25 +192,34 @@ class Extractor {
                   {"navigation", "banner", "contentinfo", "search", "complementary"});
   }
 
+  const std::atomic<bool>* stop_;
   Sink all_, main_;
   std::vector<int> lists_;
   int depth_ = 0, skip_from_ = 0, main_from_ = 0, pre_from_ = 0;
 };
 
+struct Parsing {
+  Extractor extractor;
+  htmlParserCtxtPtr parser;
+};
+
 void on_start(void* context, const xmlChar* name, const xmlChar** attributes) {
-  static_cast<Extractor*>(context)->start(reinterpret_cast<const char*>(name), attributes);
+  auto* parsing = static_cast<Parsing*>(context);
+  if (parsing->extractor.stopped()) xmlStopParser(parsing->parser);
+  parsing->extractor.start(reinterpret_cast<const char*>(name), attributes);
 }
 void on_end(void* context, const xmlChar* name) {
-  static_cast<Extractor*>(context)->end(reinterpret_cast<const char*>(name));
+  static_cast<Parsing*>(context)->extractor.end(reinterpret_cast<const char*>(name));
 }
 void on_text(void* context, const xmlChar* text, int size) {
-  static_cast<Extractor*>(context)->text(
+  static_cast<Parsing*>(context)->extractor.text(
       {reinterpret_cast<const char*>(text), static_cast<size_t>(size)});
 }
 
 }  // namespace
 
-Result<std::string> html_to_text(std::string_view html, std::string_view name) {
+Result<std::string> html_to_text(std::string_view html, std::string_view name,
+                                 const std::atomic<bool>* stop) {
   // libxml2 would stop at a NUL; HTML itself reads it as U+FFFD.
   std::string clean;
   if (html.find('\0') != std::string_view::npos) {
@@ -216,7 +229,7 @@ Result<std::string> html_to_text(std::string_view html, std::string_view name) {
   if (html.empty()) return std::string();
   htmlParserCtxtPtr parser = htmlCreateMemoryParserCtxt(html.data(), static_cast<int>(html.size()));
   if (parser == nullptr) return fail("{}: no memory for the HTML parser", name);
-  Extractor extractor;
+  Parsing parsing{Extractor(stop), parser};
   htmlSAXHandler events{};
   events.startElement = on_start;
   events.endElement = on_end;
@@ -224,7 +237,7 @@ Result<std::string> html_to_text(std::string_view html, std::string_view name) {
   events.ignorableWhitespace = on_text;
   htmlSAXHandler* const own = parser->sax;
   parser->sax = &events;
-  parser->userData = &extractor;
+  parser->userData = &parsing;
   htmlCtxtUseOptions(parser, HTML_PARSE_IGNORE_ENC | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
                                  HTML_PARSE_NONET | HTML_PARSE_RECOVER);
   xmlSwitchEncoding(parser, XML_CHAR_ENCODING_UTF8);
@@ -232,7 +245,7 @@ Result<std::string> html_to_text(std::string_view html, std::string_view name) {
   parser->sax = own;
   if (parser->myDoc != nullptr) xmlFreeDoc(parser->myDoc);
   htmlFreeParserCtxt(parser);
-  return extractor.take();
+  return parsing.extractor.take();
 }
 
 }  // namespace naite::data

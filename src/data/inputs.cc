@@ -262,13 +262,16 @@ Error nothing_there(const std::vector<fs::path>& candidates) {
     if (!hint.empty()) continue;
     const Walk found = walk(candidate);
     std::error_code code;
-    const std::string near = nearest_name(found.missing, found.beside);
+    const bool pattern = found.missing.find_first_of("*?[") != std::string::npos;
+    const std::string near = pattern ? std::string() : nearest_name(found.missing, found.beside);
     if (!found.there.empty() && fs::is_regular_file(found.there, code))
       hint = fmt::format("; {} is a file, not a folder", found.there.string());
     else if (!near.empty())
       hint = fmt::format("; did you mean {}?", (found.there / near).string());
     else if (!found.there.empty() && found.there != candidate.parent_path())
       hint = fmt::format("; {} holds no `{}`", found.there.string(), found.missing);
+    else if (pattern)
+      hint = "; no name fits the pattern";
   }
   if (candidates[0].native().starts_with('~'))
     hint = "; other people's `~` is not expanded here: write the whole path";

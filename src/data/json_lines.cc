@@ -3,6 +3,7 @@
 
 #include <simdjson.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -65,10 +66,27 @@ JsonLines::Refusal not_an_object(simdjson::dom::element_type type) {
 struct JsonLines::State {
   simdjson::dom::parser parser;
   std::string padded;  // simdjson reads a little beyond the end
+  std::string large;   // the text of a line with a large number
 };
 
 JsonLines::JsonLines() : state_(std::make_unique<State>()) {}
 JsonLines::~JsonLines() = default;
+
+// A number above 64 bits, which simdjson refuses, is JSON all the same.
+std::variant<std::string_view, JsonLines::Refusal> JsonLines::text_beside_large_number(
+    std::string_view line, std::string_view text_key) {
+  const Result<nlohmann::json> parsed = parse_json(line, "");
+  const nlohmann::json* value = nullptr;
+  if (parsed.ok() && parsed->is_object()) {
+    const auto found = parsed->find(std::string(text_key));
+    if (found != parsed->end()) value = &*found;
+  }
+  if (value == nullptr || !value->is_string())
+    return Refusal{"not valid JSON",
+                   "not valid JSON, or a number that is too large and no text beside it"};
+  state_->large = value->get<std::string>();
+  return std::string_view(state_->large);
+}
 
 std::variant<std::string_view, JsonLines::Refusal> JsonLines::text_of(std::string_view line,
                                                                       std::string_view text_key) {
@@ -80,6 +98,7 @@ std::variant<std::string_view, JsonLines::Refusal> JsonLines::text_of(std::strin
   const simdjson::error_code code =
       state_->parser.parse(state_->padded.data(), line.size(), /*realloc_if_needed=*/false)
           .get(root);
+  if (code == simdjson::NUMBER_ERROR) return text_beside_large_number(line, text_key);
   if (code != simdjson::SUCCESS)
     return Refusal{"not valid JSON",
                    fmt::format("not valid JSON: {}", simdjson::error_message(code))};

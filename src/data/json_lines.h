@@ -24,6 +24,9 @@ class JsonLines {
   std::variant<std::string_view, Refusal> text_of(std::string_view line, std::string_view text_key);
 
  private:
+  std::variant<std::string_view, Refusal> text_beside_large_number(std::string_view line,
+                                                                   std::string_view text_key);
+
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -205,7 +205,7 @@ class Preparation {
     Batcher batcher(true, [&](const std::vector<Batcher::Text>& texts) -> Status {
       std::vector<std::string_view> views;
       for (const Batcher::Text& text : texts) views.push_back(text.text);
-      trainer.add(views);
+      trainer.add(views, request_.stop);
       kill_point("data-count");
       return go_on();
     });
@@ -301,13 +301,17 @@ class Preparation {
       const ReadCounts& counts = readings.counts[i];
       if (source.train.documents > 0) continue;
       const std::string lost = losses(counts);
+      const char* const advice =
+          source.validation.documents > 0 ? "; lower `validation`, or add text"
+          : source.duplicates > 0         ? "; another source holds the same text: drop one of them"
+                                          : "";
       return fail(
           "source `{}`: no training text in {} (files: {}, held out: {} documents, "
-          "duplicates: {}, empty: {}, broken lines: {}){}{}",
+          "duplicates: {}, empty: {}, broken lines: {}){}{}{}",
           source.name, request_.data.sources[i].path, source.files.size(),
           source.validation.documents, source.duplicates, source.empty_documents,
           source.lines_skipped, lost.empty() ? "" : ": lost " + lost,
-          counts.first.empty() ? "" : "; first: " + counts.first[0]);
+          counts.first.empty() ? "" : "; first: " + counts.first[0], advice);
     }
     return {};
   }

@@ -268,6 +268,14 @@ TEST_F(ReadingTest, TheKeyWithMostTextIsProposed) {
   EXPECT_THAT(std::get<JsonLines::Refusal>(found).why, HasSubstr("perhaps in `본문`"));
 }
 
+TEST_F(ReadingTest, ALargeNumberBesideTheTextDoesNoHarm) {
+  const Seen seen = read(write("a.jsonl",
+                               "{\"id\": 123456789012345678901234567890, \"text\": "
+                               "\"글\"}\n{\"id\": 123456789012345678901234567890}\n"));
+  EXPECT_EQ(seen.documents, std::vector<std::string>{"글"});
+  EXPECT_EQ(seen.counts.reasons.at("not valid JSON"), 1);
+}
+
 TEST_F(ReadingTest, PackingSaysWhatItTookAndWhatNot) {
   std::string lines;
   for (int i = 0; i < 300; ++i) lines += line_of("text", fmt::format("line {}", i));

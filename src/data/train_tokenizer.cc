@@ -285,16 +285,19 @@ class MergeLearner {
 TokenizerTrainer::TokenizerTrainer(ThreadPool& pool)
     : pool_(pool), of_thread_(static_cast<size_t>(pool.num_threads())) {}
 
-void TokenizerTrainer::add(std::span<const std::string_view> texts) {
+void TokenizerTrainer::add(std::span<const std::string_view> texts, const std::atomic<bool>* stop) {
   const SplitRule rule;
+  const auto stopped = [stop] { return stop != nullptr && stop->load(); };
   pool_.run(static_cast<int64_t>(texts.size()), [&](int64_t task, int thread) {
+    if (stopped()) return;
     of_thread_[static_cast<size_t>(thread)].add_text(rule, texts[static_cast<size_t>(task)]);
   });
   pool_.run(PieceCounts::kParts, [&](int64_t part, int) {
+    if (stopped()) return;
     for (const PieceCounts& counts : of_thread_) total_.add_part(counts, static_cast<int>(part));
   });
   for (PieceCounts& counts : of_thread_) counts.clear();
-  if (total_.num_pieces() > kPiecesMax) total_.keep_most_frequent(kPiecesMax / 2);
+  if (!stopped() && total_.num_pieces() > kPiecesMax) total_.keep_most_frequent(kPiecesMax / 2);
 }
 
 Tokenizer TokenizerTrainer::train(

@@ -6,6 +6,7 @@
 // of the order of documents, nor of the number of threads. Memory is bounded: above kPiecesMax
 // distinct pieces the rarest are forgotten, at places that the stream of text decides. Only then
 // does the order of documents matter.
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -59,8 +60,9 @@ class TokenizerTrainer {
 
   explicit TokenizerTrainer(ThreadPool& pool);
 
-  // Counts a batch of texts; pieces never cross from one text to the next.
-  void add(std::span<const std::string_view> texts);
+  // Counts a batch of texts; pieces never cross from one text to the next. Once `stop`, if given,
+  // is set, it returns early, and the counts are worth nothing.
+  void add(std::span<const std::string_view> texts, const std::atomic<bool>* stop = nullptr);
   // Learns merges until the vocabulary, special tokens included, has `vocab_size` entries or no
   // pair occurs kCountMin times, or `progress` says no.
   Tokenizer train(int64_t vocab_size,
