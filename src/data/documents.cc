@@ -9,6 +9,7 @@
 #include "data/html.h"
 #include "data/input_stream.h"
 #include "data/json_lines.h"
+#include "data/parquet.h"
 #include "data/split.h"
 #include "data/text_head.h"
 #include "data/unicode.h"
@@ -86,6 +87,7 @@ class FileReader {
 
   Status read(ManifestFile* hashed) {
     NAITE_TRY(check_stop(stop_));
+    if (file_.kind == TextKind::kParquet) return read_rows(hashed);
     NAITE_ASSIGN(InputStream stream, InputStream::open(file_.path));
     std::vector<char> chunk(size_t{1} << 18);
     std::string head;  // enough of the beginning to tell what the file is
@@ -116,6 +118,33 @@ class FileReader {
   }
 
  private:
+  Status read_rows(ManifestFile* hashed) {
+    NAITE_ASSIGN(ParquetFile rows, ParquetFile::open(file_.path, source_.text_key));
+    while (!builder_.stopped()) {
+      NAITE_TRY(check_stop(stop_));
+      NAITE_ASSIGN(const std::optional<ParquetRow> row, rows.next());
+      if (!row) break;
+      NAITE_TRY(parquet_row(*row));
+    }
+    if (hashed == nullptr || builder_.stopped()) return {};
+    NAITE_ASSIGN(const std::string sha256, sha256_file(file_.path));
+    *hashed = {file_.path.string(), rows.file_bytes(), sha256};
+    return {};
+  }
+
+  Status parquet_row(const ParquetRow& row) {
+    ++counts_.records;
+    ++counts_.rows;
+    if (!row.problem.empty()) {
+      std::string why = fmt::format("{}: row {}: {}", file_.path.string(), row.number, row.problem);
+      if (strict_) return fail("{}", why);
+      counts_.skip(row.null ? "null" : "not UTF-8", std::move(why));
+      return {};
+    }
+    NAITE_TRY(builder_.append(row.text));
+    return builder_.end_document();
+  }
+
   Status take(std::string_view chunk) {
     if (file_.kind == TextKind::kJsonLines)
       return by_lines(chunk, [&](std::string_view line) { return json_line(line); });

@@ -28,8 +28,9 @@ struct Document {
 struct ReadCounts {
   static constexpr size_t kShownMax = 3;
 
-  int64_t records = 0;        // what can be broken: lines of JSON, blank ones aside, and pages
-  int64_t lines_skipped = 0;  // broken lines of JSON
+  int64_t records = 0;        // what can be broken: lines of JSON, blank ones aside, rows, pages
+  int64_t rows = 0;           // of Parquet; they are records too
+  int64_t lines_skipped = 0;  // broken lines of JSON; rows without text
   int64_t empty_pages = 0;    // HTML without main text
   int64_t empty_documents = 0;
   std::map<std::string, int64_t> reasons;  // "without the key `text`" -> lines; few of them

@@ -105,9 +105,6 @@ class Finder {
       if (shape == JsonShape::kLines) kind = TextKind::kJsonLines;
       if (!kind && named) return not_lines(path, shape);
     }
-    if (ending_of(path) == ".parquet" && named)
-      return fail("{}: Parquet is not read; write the text as .jsonl, a line per document",
-                  path.string());
     if (!kind && !named) {
       const std::string ending = ending_of(path);
       leave_out(ending.empty() ? "without an ending"
@@ -285,13 +282,14 @@ std::optional<TextKind> kind_of(const fs::path& path) {
     std::string_view name;
     TextKind kind;
   };
-  constexpr std::array<Ending, 7> kEndings = {{{".txt", TextKind::kPlain},
+  constexpr std::array<Ending, 8> kEndings = {{{".txt", TextKind::kPlain},
                                                {".md", TextKind::kPlain},
                                                {".html", TextKind::kHtml},
                                                {".htm", TextKind::kHtml},
                                                {".jsonl", TextKind::kJsonLines},
                                                {".ndjson", TextKind::kJsonLines},
-                                               {".jsonlines", TextKind::kJsonLines}}};
+                                               {".jsonlines", TextKind::kJsonLines},
+                                               {".parquet", TextKind::kParquet}}};
   const std::string ending = ending_of(path);
   for (const Ending& known : kEndings)
     if (ending == known.name) return known.kind;
@@ -319,12 +317,14 @@ std::string InputFiles::left_out_line() const {
 
 Error no_text_file(const std::string& path, const InputFiles& inputs) {
   const std::string there = inputs.left_out_line();
-  return fail("{} holds no text file (.txt .md .html .jsonl .ndjson .json, also .gz and .zst): {}",
-              path,
-              there.empty() ? "it is empty"
-                            : "there is " + there +
-                                  "; a file of another ending is read as plain "
-                                  "text if `path` names it alone");
+  return fail(
+      "{} holds no text file (.txt .md .html .jsonl .ndjson .json, also .gz and .zst; .parquet): "
+      "{}",
+      path,
+      there.empty() ? "it is empty"
+                    : "there is " + there +
+                          "; a file of another ending is read as plain "
+                          "text if `path` names it alone");
 }
 
 Result<fs::path> find_path(const std::string& path, const std::vector<fs::path>& base_directories) {

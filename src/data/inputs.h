@@ -14,7 +14,7 @@
 
 namespace naite::data {
 
-enum class TextKind { kPlain, kHtml, kJsonLines };
+enum class TextKind { kPlain, kHtml, kJsonLines, kParquet };
 
 // By the ending of the name; nothing for an ending that is not read in folders. A .json is not
 // known by its name: find_inputs() looks inside.

@@ -46,7 +46,7 @@ struct ManifestSource {
   std::string name, language, license, origin;
   std::vector<ManifestFile> files;
   int64_t files_skipped = 0;  // in a folder: files of a kind that is not text
-  int64_t lines_skipped = 0;  // broken .jsonl lines
+  int64_t lines_skipped = 0;  // broken lines of JSON, rows without text
   int64_t empty_documents = 0;
   int64_t duplicates = 0;       // documents dropped because the same bytes came before
   int64_t near_duplicates = 0;  // documents that resemble an earlier one

@@ -9,6 +9,14 @@ std::string counted(int64_t count, std::string_view thing) {
   return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
 }
 
+std::string_view name_of_records(const ReadCounts& counts) {
+  if (counts.rows == counts.records) return "rows";
+  if (counts.rows > 0) return "records";
+  return counts.empty_pages == 0     ? "lines"
+         : counts.lines_skipped == 0 ? "pages"
+                                     : "lines and pages";
+}
+
 }  // namespace
 
 std::string losses(const ReadCounts& counts) {
@@ -19,10 +27,7 @@ std::string losses(const ReadCounts& counts) {
     reasons.push_back(counted(counts.empty_pages, "page") + " without main text");
   if (reasons.empty()) return {};
   return fmt::format("{} of {} {} ({})", counts.lines_skipped + counts.empty_pages, counts.records,
-                     counts.empty_pages == 0     ? "lines"
-                     : counts.lines_skipped == 0 ? "pages"
-                                                 : "lines and pages",
-                     fmt::join(reasons, ", "));
+                     name_of_records(counts), fmt::join(reasons, ", "));
 }
 
 std::string reading_report(const ManifestSource& source, const ReadCounts& counts,
