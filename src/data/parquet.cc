@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "data/input_stream.h"
+#include "data/parquet_footer.h"
 #include "data/parquet_plugin.h"
 #include "data/unicode.h"
 
@@ -25,7 +26,7 @@ constexpr std::string_view kHowToGet =
     "python3 -m venv .cache/pyarrow && .cache/pyarrow/bin/pip install pyarrow && "
     "cmake --preset release -DNAITE_PARQUET=.cache/pyarrow && cmake --build --preset release";
 
-// A footer is some hundred bytes for each column of each row group, and Arrow holds it unpacked.
+// Some hundred bytes for each column of each row group.
 constexpr int64_t kFooterMax = int64_t{64} << 20;
 
 fs::path plugin_path() {
@@ -40,7 +41,7 @@ Result<const ParquetPlugin*> load_plugin() {
   if (!fs::exists(path, ignored))
     return fail("Parquet is read by {}, which is not there; in Naite's source tree: {}",
                 path.string(), kHowToGet);
-  // Never unloaded: Arrow keeps things for the life of the process.
+  // Loaded once and never unloaded: Arrow keeps things for the life of the process.
   void* const library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr)
     return fail("cannot load the Parquet plugin ({}); in Naite's source tree: {}", ::dlerror(),
@@ -54,12 +55,6 @@ Result<const ParquetPlugin*> load_plugin() {
   return reinterpret_cast<decltype(&naite_parquet_plugin_1)>(symbol)();
 }
 
-// Loaded once; what went wrong is said again for every file.
-const Result<const ParquetPlugin*>& plugin() {
-  static const Result<const ParquetPlugin*> loaded = load_plugin();
-  return loaded;
-}
-
 Result<std::string> read_at(int descriptor, const fs::path& path, int64_t offset, size_t size) {
   std::string bytes(size, '\0');
   const ssize_t n = ::pread(descriptor, bytes.data(), size, offset);
@@ -68,21 +63,29 @@ Result<std::string> read_at(int descriptor, const fs::path& path, int64_t offset
   return bytes;
 }
 
-// What a file is that is no Parquet, or not all of it: known without the plugin.
-Status check_ends(int descriptor, const fs::path& path, int64_t size) {
-  constexpr int64_t kMark = 4, kEnd = 8;  // "PAR1"; the footer's length and "PAR1"
+// A file begins with "PAR1" and ends with its footer, the footer's length and "PAR1".
+constexpr int64_t kMark = 4, kEnd = 8;
+
+// What a file is that is no Parquet, or not all of it: known without the plugin. The last bytes.
+Result<std::string> check_ends(int descriptor, const fs::path& path, int64_t size) {
   const std::string name = path.string();
   NAITE_ASSIGN(const std::string head, read_at(descriptor, path, 0, 64));
   if (size == 0) return fail("{}: an empty file, not Parquet: fetch it again", name);
   if (head.starts_with("version https://git-lfs"))
     return fail("{}: a Git LFS pointer, not the file: git lfs pull", name);
-  if (head.starts_with("PARE"))
-    return fail("{}: encrypted Parquet, which is not read: write it without encryption", name);
-  if (!head.starts_with("PAR1"))
+  if (!head.starts_with("PAR1") && !head.starts_with("PARE"))
     return fail("{}: not Parquet, although its name says so: it does not begin with PAR1", name);
-  NAITE_ASSIGN(const std::string tail, read_at(descriptor, path, std::max(size - kEnd, kMark), 8));
+  NAITE_ASSIGN(std::string tail, read_at(descriptor, path, std::max(size - kEnd, kMark), kEnd));
   if (tail.size() != kEnd || !(tail.ends_with("PAR1") || tail.ends_with("PARE")))
     return fail("{}: the Parquet file ends in the middle; it was cut off: fetch it again", name);
+  if (head.starts_with("PARE") || tail.ends_with("PARE"))
+    return fail("{}: encrypted Parquet, which is not read: write it without encryption", name);
+  return tail;
+}
+
+Status check_file(int descriptor, const fs::path& path, int64_t size) {
+  NAITE_ASSIGN(const std::string tail, check_ends(descriptor, path, size));
+  const std::string name = path.string();
   uint32_t footer = 0;
   std::memcpy(&footer, tail.data(), sizeof footer);
   if (footer == 0 || footer > size - kMark - kEnd)
@@ -90,6 +93,9 @@ Status check_ends(int descriptor, const fs::path& path, int64_t size) {
   if (footer > kFooterMax)
     return fail("{}: a Parquet footer of {} MiB; {} are read: write it with larger row groups",
                 name, footer >> 20, kFooterMax >> 20);
+  NAITE_ASSIGN(const std::string bytes, read_at(descriptor, path, size - kEnd - footer, footer));
+  if (const Status sound = check_parquet_footer(bytes); !sound)
+    return fail("{}: {}", name, sound.error().message);
   return {};
 }
 
@@ -125,9 +131,10 @@ Result<ParquetFile> ParquetFile::open(const fs::path& path, const std::string& t
   if (packing_of(path) != Packing::kNone)
     return fail("{}: Parquet is packed inside, and read only unpacked: unpack it first",
                 path.string());
-  NAITE_TRY(check_ends(state->descriptor, path, info.st_size));
-  if (!plugin()) return fail("{}: {}", path.string(), plugin().error().message);
-  state->plugin = *plugin();
+  NAITE_TRY(check_file(state->descriptor, path, info.st_size));
+  const Result<const ParquetPlugin*> plugin = load_plugin();
+  if (!plugin) return fail("{}: {}", path.string(), plugin.error().message);
+  state->plugin = *plugin;
   ParquetPluginError error{};
   state->file = state->plugin->open(state->descriptor, text_key.c_str(), &error);
   if (state->file == nullptr) return fail("{}: {}", path.string(), error.text);
@@ -142,7 +149,8 @@ Result<std::optional<ParquetRow>> ParquetFile::next() {
   if (result == ParquetPluginResult::kEnd) return std::optional<ParquetRow>();
   if (result != ParquetPluginResult::kRow) return fail("{}: {}", state.path.string(), error.text);
   // Even a row of nothing counts, or a few bytes could stand for rows without end.
-  state.bytes_out += static_cast<int64_t>(row.bytes) + 1;
+  constexpr int64_t kRowBytes = 16;
+  state.bytes_out += static_cast<int64_t>(row.bytes) + kRowBytes;
   if (state.bytes_out > kExpansionFree && state.bytes_out / kExpansionMax > state.bytes_in)
     return fail(
         "{}: expands more than {} times, which text does not; refused as a decompression "

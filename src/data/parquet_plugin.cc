@@ -353,7 +353,7 @@ bool caught(ParquetPluginError& error, Work work) noexcept {
     say(error, kTooLarge);
   } catch (const std::exception& exception) {
     const std::string_view message = exception.what();
-    say(error, message, message.starts_with("Not yet implemented") ? kUnknown : kDamaged);
+    say(error, message, message.starts_with("Not yet") ? kUnknown : kDamaged);
   } catch (...) {
     say(error, "an exception without a name", kUnknown);
   }

@@ -224,7 +224,6 @@ TEST_F(PrepareTest, BadInputIsOneClearLine) {
   EXPECT_THAT(error_of("a.gz", "not gzip at all"), HasSubstr("not gzip data"));
   EXPECT_THAT(error_of("a.gz", gzip(std::string(100 << 20, 'a'))), HasSubstr("bomb"));
   EXPECT_THAT(error_of("a.txt", ""), HasSubstr("no training text"));
-  EXPECT_THAT(error_of("a.parquet", "PAR1"), HasSubstr("Parquet is not read"));
   EXPECT_THAT(error_of("a.jsonl", "{\n[1]\n"), HasSubstr("broken lines: 2"));
   request_.data.strict = true;
   EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n{\n"),

@@ -22,7 +22,7 @@ CODECS = ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]
 ENCODINGS = ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", None]  # None: a dictionary
 TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(),
          pa.dictionary(pa.int32(), pa.string())]
-WORDS = ["나이테", "growth", "🌲", "🧑‍🌾", "é", "é", "\n", " ", "0", "줄\r\n", "\x00", "숲", "ring"]
+WORDS = ["나이테", "growth", "🌲", "🧑‍🌾", "é", "\n", " ", "0", "줄\r\n", "\x00", "숲", "ring"]
 
 
 def texts(count, seed):
@@ -92,7 +92,7 @@ def test_every_type_encoding_codec_and_page(tmp_path):
         try:
             theirs = pq.ParquetFile(path).read(["text"])["text"].to_pylist()
         except OSError as error:  # dictionaries out of delta encodings
-            assert "Not yet implemented" in str(error)
+            assert "Not yet" in str(error)
             continue
         expect(found, theirs)
 
@@ -108,7 +108,8 @@ def test_large_and_required_columns(tmp_path):
 
 def test_nested_columns(tmp_path):
     rows = [
-        {"tags": ["하나", None, "둘"], "doc": {"text": "본문", "a.b": "점"}, "deep": [["a", "b"], ["c"]],
+        {"tags": ["하나", None, "둘"], "doc": {"text": "본문", "a.b": "점"},
+         "deep": [["a", "b"], ["c"]],
          "messages": [{"role": "user", "content": "뭐?"}, {"role": "tool", "content": None},
                       {"role": "assistant", "content": "나이테."}]},
         {"tags": [], "doc": {"text": None, "a.b": ""}, "deep": [[], None], "messages": []},
