@@ -182,14 +182,16 @@ void run_with(CLI::App* command, const Arguments& arguments, int& exit_code,
 
 void add_text_options(CLI::App* command, const Arguments& arguments) {
   command
-      ->add_option(
-          "texts", arguments->texts,
-          "Files, folders or globs (.txt .md .html .jsonl, also .gz .zst); NAME=PATH names one")
+      ->add_option("texts", arguments->texts,
+                   "Files, folders or globs (.txt .md .html .jsonl .parquet, also .gz .zst); "
+                   "NAME=PATH names one")
       ->required();
   command->add_option("--document", arguments->document, "What a document is in plain text")
       ->capture_default_str()
       ->check(CLI::IsMember({"file", "line", "blank_line"}));
-  command->add_option("--text-key", arguments->text_key, "The key of a .jsonl object with the text")
+  command
+      ->add_option("--text-key", arguments->text_key,
+                   "The .jsonl key or Parquet column of the text")
       ->capture_default_str();
 }
 

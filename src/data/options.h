@@ -29,8 +29,8 @@ struct SourceOptions {
   std::string name;
   std::string path;  // file, folder or glob
   std::string document =
-      "file";  // "file", "line" or "blank_line"; a .jsonl line is a document always
-  std::string text_key = "text";  // the key of a .jsonl object that holds the text
+      "file";  // "file", "line" or "blank_line"; a .jsonl line or a Parquet row is one always
+  std::string text_key = "text";  // the .jsonl key or Parquet column that holds it
   std::string language;           // such as "ko"; empty: the source's name stands for it
   std::vector<WeightPoint> weight = {{0.0, 1.0}};
   std::string license, origin;
@@ -50,7 +50,7 @@ struct DataOptions {
   double language_switch = 0.5;            // xlda: with this probability
   bool deduplicate = true;                 // drop documents that are byte for byte the same
   std::string near_duplicates = "report";  // "off", "report" or "drop"
-  bool strict = false;                     // a broken .jsonl line is fatal, not skipped and counted
+  bool strict = false;  // a broken .jsonl line or Parquet row is fatal, not skipped and counted
 
   static Result<DataOptions> from_table(Table& table);
   nlohmann::json to_json() const;

@@ -69,12 +69,13 @@ constexpr int64_t kMark = 4, kEnd = 8;
 // What a file is that is no Parquet, or not all of it: known without the plugin. The last bytes.
 Result<std::string> check_ends(int descriptor, const fs::path& path, int64_t size) {
   const std::string name = path.string();
-  NAITE_ASSIGN(const std::string head, read_at(descriptor, path, 0, 64));
+  NAITE_ASSIGN(const std::string head, read_at(descriptor, path, 0, kForeignBytes));
   if (size == 0) return fail("{}: an empty file, not Parquet: fetch it again", name);
-  if (head.starts_with("version https://git-lfs"))
-    return fail("{}: a Git LFS pointer, not the file: git lfs pull", name);
-  if (!head.starts_with("PAR1") && !head.starts_with("PARE"))
+  if (!head.starts_with("PAR1") && !head.starts_with("PARE")) {
+    if (const std::optional<ForeignFile> foreign = what_is(head))
+      return fail("{}: not Parquet, but {}: {}", name, foreign->what, foreign->advice);
     return fail("{}: not Parquet, although its name says so: it does not begin with PAR1", name);
+  }
   NAITE_ASSIGN(std::string tail, read_at(descriptor, path, std::max(size - kEnd, kMark), kEnd));
   if (tail.size() != kEnd || !(tail.ends_with("PAR1") || tail.ends_with("PARE")))
     return fail("{}: the Parquet file ends in the middle; it was cut off: fetch it again", name);
