@@ -259,6 +259,14 @@ void Table::ignore(const std::vector<std::string>& keys) {
   known_.insert(keys.begin(), keys.end());
 }
 
+std::vector<std::string> Table::unread() const {
+  std::vector<std::string> out;
+  if (!value_->is_object()) return out;
+  for (const auto& [key, value] : value_->items())
+    if (!known_.contains(key)) out.push_back(key);
+  return out;
+}
+
 std::string Table::string(std::string_view key, std::optional<std::string> fallback) {
   const json* value = require(key, !fallback);
   if (value == nullptr) return fallback.value_or("");

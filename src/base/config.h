@@ -52,6 +52,8 @@ class Table {
   Table table(std::string_view key);
   // Keys that may stand there and are not ours to read.
   void ignore(const std::vector<std::string>& keys);
+  // The keys that nobody has asked for so far.
+  std::vector<std::string> unread() const;
 
   void reject(std::string_view key, std::string_view expected);  // "KEY must be EXPECTED, is VALUE"
   void adopt(Status status);  // take over the error of a sub-reader

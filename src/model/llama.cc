@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/llama.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -29,6 +30,10 @@ struct Config : DecoderConfig {
   double attn_scale, floor_scale;
 };
 
+bool is_global(const Config& c, int64_t layer) {
+  return c.global_attention_freq > 0 && (layer + 1) % c.global_attention_freq == 0;
+}
+
 class Llama final : public Decoder {
  public:
   explicit Llama(Config config) : Decoder(config), c_(std::move(config)) {}
@@ -46,9 +51,6 @@ class Llama final : public Decoder {
   };
   std::vector<Tensor> tables(Tape& tape, const Inputs& in) const override;
   Positions positions_of(int64_t layer, const std::vector<Tensor>& tables) const;
-  bool is_global(int64_t layer) const {
-    return c_.global_attention_freq > 0 && (layer + 1) % c_.global_attention_freq == 0;
-  }
   std::vector<float> growing_queries(int64_t num_positions) const;
   Tensor self_attention(Tape& tape, Attending& with, Tensor n, int64_t index,
                         const std::string& layer) const override;
@@ -69,7 +71,7 @@ std::vector<Tensor> Llama::tables(Tape& tape, const Inputs& in) const {
 }
 
 Llama::Positions Llama::positions_of(int64_t layer, const std::vector<Tensor>& tables) const {
-  if (is_global(layer)) return {tables[1], {}, 0};
+  if (is_global(c_, layer)) return {tables[1], {}, 0};
   return {tables[0], tables[0], layer < c_.first_window_layer ? 0 : c_.window};
 }
 
@@ -177,22 +179,34 @@ void read_attention_bias(Table& table, Config& c) {
   c.attention_bias = table.boolean("attention_bias", false);
 }
 
-// Qwen: windows are off unless asked for, and then begin at a layer; newer configs spell out the
-// kind of every layer.
-void read_qwen_window(Table& table, Config& c) {
-  c.window = optional_integer(table, "sliding_window", 4096, INT32_MAX);
-  c.first_window_layer = optional_integer(table, "max_window_layers", 28, 100'000, 0);
+// Newer configs spell out the kind of every layer; it must be what the model does there.
+void check_layer_types(Table& table, const Config& c) {
+  const nlohmann::json* value = table.raw("layer_types");
+  if (value == nullptr || value->is_null()) return;
   const std::vector<std::string> kinds = table.strings("layer_types");
-  if (!table.boolean("use_sliding_window", false)) c.window = 0;
-  if (c.window == 0 || kinds.empty()) return;
   if (static_cast<int64_t>(kinds.size()) != c.num_hidden_layers)
-    table.reject("layer_types", fmt::format("a list of {} kinds", c.num_hidden_layers));
-  c.first_window_layer = 0;
-  for (const std::string& kind : kinds) c.first_window_layer += kind == "full_attention" ? 1 : 0;
-  for (size_t i = 0; i < kinds.size(); ++i)
-    if (kinds[i] !=
-        (static_cast<int64_t>(i) < c.first_window_layer ? "full_attention" : "sliding_attention"))
-      table.reject("layer_types", "full_attention first, then sliding_attention");
+    return table.reject("layer_types", fmt::format("a list of {} kinds", c.num_hidden_layers));
+  for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
+    const bool windowed = c.window != 0 && i >= c.first_window_layer && !is_global(c, i);
+    const char* kind = windowed ? "sliding_attention" : "full_attention";
+    if (kinds[static_cast<size_t>(i)] != kind)
+      return table.reject("layer_types",
+                          fmt::format("{} in layer {}, as the other keys have it", kind, i));
+  }
+}
+
+// Qwen: windows are off unless asked for, and then begin at a layer; the kinds of the layers, where
+// they are given, say which.
+void read_qwen_window(Table& table, Config& c) {
+  const nlohmann::json* window = table.raw("sliding_window");
+  if (window == nullptr || !window->is_null())
+    c.window = table.integer("sliding_window", 4096, 1, INT32_MAX);
+  c.first_window_layer = optional_integer(table, "max_window_layers", 28, 100'000, 0);
+  if (!table.boolean("use_sliding_window", false)) c.window = 0;
+  const nlohmann::json* kinds = table.raw("layer_types");
+  if (c.window != 0 && kinds != nullptr && kinds->is_array())
+    c.first_window_layer = std::count(kinds->begin(), kinds->end(), "full_attention");
+  check_layer_types(table, c);
 }
 
 // trillion-labs/trillion-deployment-utils, the constructor's defaults.
@@ -214,6 +228,7 @@ Result<std::unique_ptr<Model>> make_llama(Table& table) {
   Config c = read_config(table, {"llama", "LlamaForCausalLM"}, 2048);
   read_attention_bias(table, c);
   if (table.boolean("mlp_bias", false)) table.reject("mlp_bias", "false");
+  check_layer_types(table, c);
   return finish(table, std::move(c));
 }
 
@@ -223,6 +238,7 @@ Result<std::unique_ptr<Model>> make_mistral(Table& table) {
   c.first_window_layer = 0;
   if (window == nullptr || !window->is_null())
     c.window = table.integer("sliding_window", 4096, 1, INT32_MAX);
+  check_layer_types(table, c);
   return finish(table, std::move(c));
 }
 
@@ -231,6 +247,7 @@ Result<std::unique_ptr<Model>> make_qwen2(Table& table) {
       table,
       {.model_type = "qwen2", .class_name = "Qwen2ForCausalLM", .query_key_value_bias = true},
       32768);
+  table.ignore({"attention_bias", "qkv_bias"});  // they are there whatever is said
   read_qwen_window(table, c);
   return finish(table, std::move(c));
 }
@@ -247,6 +264,7 @@ Result<std::unique_ptr<Model>> make_qwen3(Table& table) {
 Result<std::unique_ptr<Model>> make_tri(Table& table) {
   Config c = read_config(table, {"tri", "TriForCausalLM"}, 32768);
   read_global_layers(table, c);
+  check_layer_types(table, c);
   return finish(table, std::move(c));
 }
 

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "model/config_keys.h"
 #include "model/llama.h"
 #include "model/motif.h"
 
@@ -48,6 +49,7 @@ Result<std::unique_ptr<Model>> make_model(const nlohmann::json& config, std::str
   for (const Architecture& architecture : architectures()) {
     if (architecture.model_type != type) continue;
     Result<std::unique_ptr<Model>> model = architecture.make(table);
+    if (model.ok() && !strict) table.adopt(check_config_keys(config, table, (*model)->config()));
     NAITE_TRY(table.finish(!strict));
     return model;
   }

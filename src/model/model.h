@@ -65,8 +65,9 @@ class Model {
   virtual int64_t attention_width() const = 0;
 };
 
-// Reads a [model] table or a config.json. `strict`: an unknown key is an error. `where` names the
-// source in messages ("recipe.toml: [model]", "DIR/config.json").
+// Reads a [model] table or a config.json. `strict`: an unknown key is an error; otherwise only one
+// that may change what is computed (model/config_keys.h). `where` names the source in messages
+// ("recipe.toml: [model]", "DIR/config.json").
 Result<std::unique_ptr<Model>> make_model(const nlohmann::json& config, std::string where,
                                           bool strict);
 const std::vector<std::string>& model_types();

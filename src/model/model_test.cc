@@ -283,6 +283,90 @@ TEST(Config, WindowsOfQwenBeginAtAnyLayer) {
   EXPECT_NE(more.error().message.find("`layer_types` must be a list of"), std::string::npos);
 }
 
+// What make_model() says of a config.json with these changes; empty if it reads it.
+std::string refusal(json config, const json& changes) {
+  config.update(changes);
+  const Result<std::unique_ptr<Model>> model = make_model(config, "config.json:", false);
+  return model.ok() ? "" : model.error().message;
+}
+
+TEST(Config, WhatIsNotDoneIsRefusedByItsName) {
+  const std::pair<const char*, json> keys[] = {
+      {"final_logit_softcapping", 30.0},
+      {"attn_logit_softcapping", 50.0},
+      {"residual_multiplier", 0.22},
+      {"embedding_multiplier", 12},
+      {"logits_scaling", 8.0},
+      {"attention_multiplier", 0.5},
+      {"query_pre_attn_scalar", 256},
+      {"qk_norm", true},
+      {"use_parallel_residual", true},
+      {"rotary_pct", 0.25},
+      {"partial_rotary_factor", 0.5},
+      {"mlp_bias", true},
+      {"num_local_experts", 8},
+      {"sliding_window", 16},
+      {"rope_local_base_freq", 10000.0},
+      {"hidden_act", "gelu"},
+      {"no_rope_layers", {1, 1, 0}},
+      {"quantization_config", {{"quant_method", "gptq"}}},
+      {"attention_kind", "linear"},
+      {"vision_config", {{"depth", 2}}},
+      {"layer_types", {"full_attention", "sliding_attention", "full_attention"}},
+      {"architectures", {"LlamaForSequenceClassification"}}};
+  for (const auto& [key, value] : keys) {
+    const std::string said = refusal(small_llama(false), {{key, value}});
+    EXPECT_NE(said.find(std::string("`") + key + "`"), std::string::npos) << key << ": " << said;
+  }
+  EXPECT_NE(refusal(small_llama(false), {{"dtype", "float16"}, {"torch_dtype", "bfloat16"}}), "");
+}
+
+TEST(Config, WhatAsksForNothingIsLetStand) {
+  for (const json& changes :
+       {json{{"final_logit_softcapping", nullptr}}, json{{"residual_multiplier", 1.0}},
+        json{{"qk_norm", false}}, json{{"pruned_heads", json::object()}},
+        json{{"attention_dropout", 0.1}}, json{{"_name_or_path", "a/b"}},
+        json{{"transformers_version", "5.0.0"}}, json{{"eos_token_id", {1, 2}}},
+        json{{"id2label", {{"0", "LABEL_0"}}}}, json{{"partial_rotary_factor", 1}},
+        json{{"architectures", {"LLaMAForCausalLM"}}}, json{{"architectures", nullptr}},
+        json{{"layer_types", json(3, "full_attention")}}, json{{"temperature", 0.6}},
+        json{{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5e5}}}},
+        json{{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"finetuned", true}}}}})
+    EXPECT_EQ(refusal(small_llama(false), changes), "") << changes;
+}
+
+TEST(Config, WindowsOfQwenFollowEveryKey) {
+  const json off = {{"use_sliding_window", false}};
+  EXPECT_EQ(refusal(small_model("qwen2"), off), "");
+  EXPECT_NE(refusal(small_model("qwen2"),
+                    {{"use_sliding_window", false}, {"layer_types", json(3, "sliding_attention")}}),
+            "");
+  EXPECT_NE(refusal(small_model("qwen2"), {{"layer_types", json(3, "chunked_attention")}}), "");
+  json none = small_model("qwen2");
+  none["sliding_window"] = nullptr;  // asked for, of no size
+  EXPECT_EQ((*make_model(none, "config.json:", false))->config()["use_sliding_window"], false);
+}
+
+TEST(Rotary, WhatATableSaysIsDoneOrRefused) {
+  const auto said = [](const json& changes) { return refusal(small_llama(false), changes); };
+  const json layered = {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 1e6}}},
+                        {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}}};
+  EXPECT_NE(said({{"rope_parameters", layered}}).find("`rope_parameters` must be one table"),
+            std::string::npos);
+  for (const char* key : {"mscale", "mrope_section", "short_factor", "factor"})
+    EXPECT_NE(said({{"rope_parameters", {{"rope_type", "default"}, {key, 2.0}}}}).find(key),
+              std::string::npos)
+        << key;
+  EXPECT_NE(said({{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}), "");
+  EXPECT_NE(said({{"rope_scaling", {{"rope_type", "longrope"}}}}), "");
+  EXPECT_NE(said({{"rope_scaling", {{"rope_type", "default"}, {"type", "mrope"}}}}), "");
+  EXPECT_NE(said({{"rope_theta", 1e4}, {"rope_parameters", {{"rope_theta", 1e6}}}}), "");
+  EXPECT_NE(said({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}}},
+                  {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4.0}}}}),
+            "");
+  EXPECT_NE(said({{"rope_scaling", "linear"}}), "");
+}
+
 TEST(Motif, LambdaStartsAsInThePublishedModels) {
   const double expected[] = {-0.009915, 0.2, 0.355509, 0.470713, 0.556058};
   for (int64_t layer = 0; layer < 5; ++layer)

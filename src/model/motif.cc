@@ -160,6 +160,7 @@ Result<std::unique_ptr<Model>> make_motif(Table& table) {
   c.hidden_act = table.choice("hidden_act", "poly_norm", {"poly_norm", "silu"});
   for (const char* key : {"use_bias", "absolute_position_embedding", "use_sliding_window"})
     if (table.boolean(key, false)) table.reject(key, "false");
+  table.ignore({"sliding_window"});  // not used
   NAITE_TRY(table.finish(true));
   return std::unique_ptr<Model>(std::make_unique<Motif>(std::move(c)));
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "model/model.h"
 
@@ -70,46 +71,88 @@ void scale_yarn(Table& table, Rotary& rotary, int64_t max_positions) {
   }
 }
 
-void read_scaling(Table table, Table& owner, Rotary& rotary, int64_t max_positions) {
-  const char* key = table.has("rope_type") ? "rope_type" : "type";
-  const std::string type = table.choice(key, "default", {"default", "linear", "llama3", "yarn"});
-  if (table.number("partial_rotary_factor", 1.0, 0, 1) != 1.0)
-    table.reject("partial_rotary_factor", "1");
+// A table under either of its names, in one spelling: without nulls, its type as `rope_type`.
+// Nothing if there is none, or if it is wrong.
+std::optional<json> rope_table(Table& table, const char* key) {
+  const json* value = table.raw(key);
+  if (value == nullptr || value->is_null()) return std::nullopt;
+  if (!value->is_object()) {
+    table.reject(key, "a table");
+    return std::nullopt;
+  }
+  json out = json::object();
+  for (const auto& [name, item] : value->items()) {
+    // transformers 5 may give every type of layer a table of its own.
+    if (item.is_object()) table.reject(key, "one table for all layers, which all turn alike");
+    if (!item.is_null()) out[name] = item;
+  }
+  if (out.contains("type")) {
+    if (out.contains("rope_type") && out["rope_type"] != out["type"])
+      table.reject(key, "of one type, the same under `type` and `rope_type`");
+    out["rope_type"] = out["type"];
+    out.erase("type");
+  }
+  out.erase("finetuned");  // how the weights came to be
+  return out;
+}
+
+// What is said twice must agree, as readers differ in which they believe.
+void read_theta(Table& table, const char* key, const std::optional<json>& value, double& theta) {
+  if (!value || !value->contains("rope_theta")) return;
+  Table inner(*value, fmt::format("{} [{}]", table.where(), key));
+  const double given = inner.number("rope_theta", theta, 1.001, 1e12);
+  if (table.has("rope_theta") && !table.raw("rope_theta")->is_null() && given != theta)
+    inner.reject("rope_theta", fmt::format("the {} that stands outside the table", theta));
+  theta = given;
+  table.adopt(inner.finish(true));
+}
+
+json without_theta(json value) {
+  value.erase("rope_theta");
+  if (!value.contains("rope_type")) value["rope_type"] = "default";
+  return value;
+}
+
+// Every key is read or refused: what a table says and the type does not use would be lost.
+Status read_scaling(Table table, Rotary& rotary, int64_t max_positions) {
+  const std::string type =
+      table.choice("rope_type", "default", {"default", "linear", "llama3", "yarn"});
+  table.ignore({"rope_theta", "original_max_position_embeddings"});
+  for (const char* key : {"partial_rotary_factor", "attn_factor", "extrapolation_factor"})
+    if (table.number(key, 1.0, 0, kFactorMax) != 1.0) table.reject(key, "1");
+  if (type == "default" && table.number("factor", 1.0, 0, kFactorMax) != 1.0)
+    table.reject("factor", "1, or `rope_type` must say how it stretches");
   if (type == "llama3") scale_llama3(table, rotary, max_positions);
   if (type == "yarn") scale_yarn(table, rotary, max_positions);
   if (type == "linear") {
     const double factor = table.number("factor", std::nullopt, 1, kFactorMax);
     for (double& frequency : rotary.frequencies) frequency = frequency / factor;
   }
-  owner.adopt(table.finish(true));
+  return table.finish();
 }
-
-bool is_table(const json* value) { return value != nullptr && !value->is_null(); }
 
 }  // namespace
 
 Rotary read_rotary(Table& table, int64_t head_dim, int64_t max_positions) {
   Rotary out;
-  const json* parameters = table.raw("rope_parameters");
-  const json* scaling = table.raw("rope_scaling");
-  out.theta = table.number("rope_theta", 10000.0, 1.001, 1e12);
-  if (is_table(parameters)) {
-    Table inner = table.table("rope_parameters");
-    out.theta = inner.number("rope_theta", out.theta, 1.001, 1e12);
-    table.adopt(inner.finish(true));
-  }
+  if (const json* share = table.raw("partial_rotary_factor");
+      share != nullptr && !share->is_null() && *share != json(1.0))
+    table.reject("partial_rotary_factor", "1: heads turn as a whole");
+  if (const json* theta = table.raw("rope_theta"); theta == nullptr || !theta->is_null())
+    out.theta = table.number("rope_theta", 10000.0, 1.001, 1e12);
+  const std::optional<json> parameters = rope_table(table, "rope_parameters");
+  const std::optional<json> scaling = rope_table(table, "rope_scaling");
+  read_theta(table, "rope_parameters", parameters, out.theta);
+  read_theta(table, "rope_scaling", scaling, out.theta);
   out.frequencies = inverse_frequencies(out.theta, head_dim);
-  const char* key = is_table(scaling) ? "rope_scaling" : "rope_parameters";
-  const json* chosen = is_table(scaling) ? scaling : parameters;
-  if (!is_table(chosen)) return out;
-  read_scaling(table.table(key), table, out, max_positions);
-  if (!chosen->is_object()) return out;
-  json kept = *chosen;
-  if (kept.contains("type") && !kept.contains("rope_type")) kept["rope_type"] = kept["type"];
-  kept.erase("type");
-  kept.erase("rope_theta");
-  if (kept.contains("rope_type") && kept["rope_type"] != "default")
-    out.scaling = std::make_shared<const json>(std::move(kept));
+  if (!scaling && !parameters) return out;
+  if (scaling && parameters && without_theta(*scaling) != without_theta(*parameters))
+    table.reject("rope_scaling", "what `rope_parameters` says, or absent");
+  const json chosen = without_theta(scaling ? *scaling : *parameters);
+  const char* key = scaling ? "rope_scaling" : "rope_parameters";
+  table.adopt(
+      read_scaling(Table(chosen, fmt::format("{} [{}]", table.where(), key)), out, max_positions));
+  if (chosen["rope_type"] != "default") out.scaling = std::make_shared<const json>(chosen);
   return out;
 }
 
