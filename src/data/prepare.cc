@@ -184,6 +184,19 @@ class Preparation {
     return manifest;
   }
 
+  // The model gets a row for every id up to the largest: one token far out would make it huge.
+  static Status expect_dense(const Tokenizer& tokenizer, const fs::path& path) {
+    constexpr int64_t kSpare = 1024;
+    const std::vector<std::string>& tokens = tokenizer.model().tokens;
+    const int64_t count = std::count_if(tokens.begin(), tokens.end(),
+                                        [](const std::string& token) { return !token.empty(); });
+    if (tokenizer.vocab_size() <= 2 * count + kSpare) return {};
+    return fail(
+        "{}: the token {} has the id {}, but there are {} tokens: a model would have {} rows, "
+        "most of them for nothing",
+        path.string(), tokens.back(), tokenizer.vocab_size() - 1, count, tokenizer.vocab_size());
+  }
+
   Result<Tokenizer> load_tokenizer() const {
     NAITE_ASSIGN(const fs::path path,
                  find_path(request_.tokenizer.file, request_.base_directories));
@@ -191,6 +204,7 @@ class Preparation {
     if (tokenizer.end_of_document() < 0)
       return fail("{}: no token ends a document; add {} to its added_tokens", path.string(),
                   kEndOfDocument);
+    NAITE_TRY(expect_dense(tokenizer, path));
     for (int byte = 0; byte < 256; ++byte)
       if (tokenizer.model().byte_ids[static_cast<size_t>(byte)] < 0)
         return fail(

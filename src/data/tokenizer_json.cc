@@ -311,8 +311,13 @@ class FileReader {
       if (bytes.size() == 1)
         model_->byte_ids[static_cast<unsigned char>(bytes[0])] = static_cast<int32_t>(number);
       ids_.emplace(text, static_cast<int32_t>(number));
+      if (number >= 0 && static_cast<size_t>(number) < taken_.size() &&
+          taken_[static_cast<size_t>(number)] != 0)
+        return fail("{}: two tokens have the id {}, one of them {}", name_, number,
+                    quoted_prefix(text));
       NAITE_TRY(place(number, std::move(bytes)));
     }
+    next_added_ = static_cast<int32_t>(vocab.size());
     return {};
   }
 
@@ -345,6 +350,23 @@ class FileReader {
     return {};
   }
 
+  // The tokenizers library knows an added token by its text, and numbers those that the vocabulary
+  // lacks on from its end, whatever the file says.
+  Status expect_own_id(const AddedToken& token) {
+    const auto known = ids_.find(token.content);
+    const int32_t expected = known != ids_.end() ? known->second : next_added_;
+    if (token.id != expected)
+      return fail("{}: the added token {} has the id {}, where other programs give it {}", name_,
+                  quoted_prefix(token.content), token.id, expected);
+    if (known != ids_.end()) return {};
+    if (static_cast<size_t>(token.id) < taken_.size() && taken_[static_cast<size_t>(token.id)] != 0)
+      return fail("{}: the added token {} has the id {}, which is taken", name_,
+                  quoted_prefix(token.content), token.id);
+    ids_.emplace(token.content, token.id);
+    ++next_added_;
+    return {};
+  }
+
   Status read_added(const json& list) {
     if (!list.is_array()) return fail("{}: `added_tokens` must be a list", name_);
     for (const json& item : list) {
@@ -359,6 +381,7 @@ class FileReader {
       token.rstrip = table.boolean("rstrip", false);
       token.normalized = table.boolean("normalized", !token.special);
       NAITE_TRY(table.finish(/*allow_unknown=*/true));
+      NAITE_TRY(expect_own_id(token));
       NAITE_TRY(place(id, token.content));
       model_->added.push_back(std::move(token));
     }
@@ -384,6 +407,7 @@ class FileReader {
   std::shared_ptr<Tokenizer::Model> model_;
   std::unordered_map<std::string, int32_t> ids_;
   std::vector<uint8_t> taken_;
+  int32_t next_added_ = 0;
 };
 
 // A token named in tokenizer_config.json: a string, or an object with `content`.

@@ -230,10 +230,11 @@ TEST(TokenizerJson, MergesInTheOldForm) {
 
 TEST(TokenizerJson, WholePiecesWinIfMergesAreIgnored) {
   json file = json::parse(Tokenizer::bytes().to_json());
-  file["model"]["vocab"]["abc"] = 300;
+  file["model"]["vocab"]["abc"] = 256;
+  file["added_tokens"] = json::array();
   EXPECT_EQ(Tokenizer::from_json(file.dump(), "x")->encode("abc").size(), 3u);
   file["model"]["ignore_merges"] = true;
-  EXPECT_THAT(Tokenizer::from_json(file.dump(), "x")->encode("abc"), ElementsAre(300));
+  EXPECT_THAT(Tokenizer::from_json(file.dump(), "x")->encode("abc"), ElementsAre(256));
 }
 
 TEST(TokenizerJson, AddedTokensKeepTheirRules) {
@@ -245,16 +246,16 @@ TEST(TokenizerJson, AddedTokensKeepTheirRules) {
                                     {"normalized", false},
                                     {flag, true}});
   };
-  add(300, "[L]", "lstrip");
-  add(301, "[R]", "rstrip");
-  add(302, "word", "single_word");
-  add(303, "[R]long", "special");
+  add(259, "[L]", "lstrip");
+  add(260, "[R]", "rstrip");
+  add(261, "word", "single_word");
+  add(262, "[R]long", "special");
   const Tokenizer tokenizer = *Tokenizer::from_json(file.dump(), "x");
-  EXPECT_THAT(tokenizer.encode("!  [L]!"), ElementsAre(0, 300, 0));
-  EXPECT_THAT(tokenizer.encode("![R] \n!"), ElementsAre(0, 301, 0));
-  EXPECT_THAT(tokenizer.encode("!word!"), ElementsAre(0, 302, 0));
+  EXPECT_THAT(tokenizer.encode("!  [L]!"), ElementsAre(0, 259, 0));
+  EXPECT_THAT(tokenizer.encode("![R] \n!"), ElementsAre(0, 260, 0));
+  EXPECT_THAT(tokenizer.encode("!word!"), ElementsAre(0, 261, 0));
   EXPECT_EQ(tokenizer.encode("awords").size(), 6u);
-  EXPECT_THAT(tokenizer.encode("[R]long"), ElementsAre(303));
+  EXPECT_THAT(tokenizer.encode("[R]long"), ElementsAre(262));
 }
 
 TEST(TokenizerJson, WhatItCannotDoIsNamed) {
@@ -278,6 +279,11 @@ TEST(TokenizerJson, WhatItCannotDoIsNamed) {
   EXPECT_THAT(error_of("/model/vocab/a", -1), HasSubstr("outside 0.."));
   EXPECT_THAT(error_of("/model/byte_fallback", true), HasSubstr("byte_fallback"));
   EXPECT_THAT(error_of("/added_tokens/0/id", 1e9), HasSubstr("`id` must be"));
+  EXPECT_THAT(error_of("/model/vocab/a", 1), HasSubstr("two tokens have the id 1"));
+  // Other programs number added tokens on from the vocabulary, by their texts.
+  EXPECT_THAT(error_of("/added_tokens/2/id", 300), HasSubstr("where other programs give it 258"));
+  EXPECT_THAT(error_of("/added_tokens/1/id", 5), HasSubstr("where other programs give it 257"));
+  EXPECT_THAT(error_of("/added_tokens/0/content", "a"), HasSubstr("has the id 256, where"));
   EXPECT_THAT(Tokenizer::from_json("{", "t.json").error().message, HasSubstr("not valid JSON"));
 }
 
