@@ -131,7 +131,9 @@ TEST_F(Files, HostileTextsAreOneClearLineInBoundedMemory) {
   json& merges = tokenizer["model"]["merges"];
   merges = json::array({json::array({"ab", "a"}), json::array({"a", "b"})});
   const std::string ahead = tokenizer.dump();
-  tokenizer["model"]["vocab"][""] = tokenizer["model"]["vocab"].size();
+  json& vocab = tokenizer["model"]["vocab"];
+  vocab[""] = vocab["b"];
+  vocab.erase("b");
   merges = json::array({json::array({"a", ""})});
   const std::pair<std::string, std::string> tokenizers[] = {
       {ahead, "names a token that `vocab` lacks"},
@@ -150,6 +152,86 @@ TEST_F(Files, HostileTextsAreOneClearLineInBoundedMemory) {
       {"[" + dots + "]", "TOML key of more than 32 parts"}};
   for (const auto& [text, says] : recipes)
     expect_refused({"train", with_text("toml", text)[1], "--dry-run"}, says);
+}
+
+// Whatever is said of a model in any of its files and is not done ends in one line that names it,
+// and never in another model.
+TEST_F(Files, NothingThatIsSaidOfAModelIsDroppedSilently) {
+  const std::string model = trained_model();
+  const json config = json::parse(*read_file(model + "/config.json"));
+  const json layered = {{"full_attention", {{"rope_theta", 1e6}}},
+                        {"sliding_attention", {{"rope_theta", 1e4}}}};
+  const std::pair<json, const char*> configs[] = {
+      {{{"rope_parameters", layered}}, "rope_parameters"},
+      {{{"rope_parameters", {{"rope_type", "yarn"}}}}, "factor"},
+      {{{"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}}}, "rope_scaling"},
+      {{{"partial_rotary_factor", 0.5}}, "partial_rotary_factor"},
+      {{{"attn_logit_softcapping", 50.0}}, "attn_logit_softcapping"},
+      {{{"logits_scaling", 8.0}}, "logits_scaling"},
+      {{{"quantization_config", {{"quant_method", "awq"}}}}, "quantization_config"},
+      {{{"sliding_window", 4}}, "sliding_window"},
+      {{{"mlp_bias", true}}, "mlp_bias"},
+      {{{"hidden_act", "relu"}}, "hidden_act"},
+      {{{"architectures", {"LlamaModel"}}}, "architectures"},
+      {{{"some_later_idea", 3}}, "some_later_idea"},
+      {{{"eos_token_id", {1, 99999}}}, "99999"},
+      {{{"tie_word_embeddings", true}}, "lm_head.weight"}};
+  for (const auto& [changes, says] : configs) {
+    json changed = config;
+    changed.update(changes);
+    const Words import = with_file(model, "config.json", changed.dump());
+    expect_refused(import, says);
+    expect_refused({"generate", import[1], "--prompt", "a"}, says);
+    expect_refused({"export", import[1], "--to", "gguf", "--out", fresh("out")}, says);
+  }
+  const std::pair<const char*, const char*> files[] = {
+      {"generation_config.json", R"({"eos_token_id": [1, 70000]})"},
+      {"added_tokens.json", R"({"<pad>": 70000})"},
+      {"special_tokens_map.json", R"({"pad_token": "<never seen>"})"},
+      {"adapter_config.json", "{}"},
+      {"model.safetensors.index.json", R"({"weight_map": {"a": "other.safetensors"}})"}};
+  for (const auto& [file, text] : files) {
+    const Words import = with_file(model, file, text);
+    const std::string says = file == std::string("model.safetensors.index.json") ? "index" : file;
+    expect_refused(import, says);
+    expect_refused({"generate", import[1], "--prompt", "a"}, says);
+  }
+}
+
+TEST_F(Files, ATokenBeyondTheModelIsNamedByEveryCommand) {
+  const std::string model = trained_model();
+  json tokenizer = json::parse(*read_file(model + "/tokenizer.json"));
+  const json config = json::parse(*read_file(model + "/config.json"));
+  for (const int64_t id : {config["vocab_size"].get<int64_t>(), int64_t{5'000'000}}) {
+    json changed = tokenizer;
+    changed["added_tokens"].push_back({{"id", id}, {"content", "<pad>"}, {"special", true}});
+    const Words import = with_file(model, "tokenizer.json", changed.dump());
+    const std::string says = fmt::format("<pad> has the id {}, but the model's vocab_size is {}",
+                                         id, config["vocab_size"].get<int64_t>());
+    expect_refused(import, says);
+    expect_refused({"generate", import[1], "--prompt", "a <pad> b"}, says);
+    expect_refused({"export", import[1], "--to", "gguf", "--out", fresh("out")}, says);
+    expect_refused({"export", import[1], "--to", "hf", "--out", fresh("out")}, says);
+  }
+}
+
+TEST_F(Files, FilesOfOtherKindsAreCalledWhatTheyAre) {
+  const std::string model = trained_model();
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') +
+      "\nsize 123\n";
+  for (const char* file : {"model.safetensors", "tokenizer.json", "config.json"}) {
+    const Words import = with_file(model, file, pointer);
+    expect_refused(import, "Git LFS");
+    expect_refused({"generate", import[1], "--prompt", "a"}, "Git LFS");
+    expect_refused(with_file(model, file, ""), file);
+  }
+  expect_refused(with_text("gguf", pointer), "Git LFS");
+  const std::string directory = fresh("pickled");
+  fs::create_directories(directory);
+  EXPECT_TRUE(write_file(directory + "/config.json", "{}").ok());
+  EXPECT_TRUE(write_file(directory + "/pytorch_model.bin", "PK").ok());
+  expect_refused({"generate", directory, "--prompt", "a"}, "convert them to safetensors");
 }
 
 TEST_F(Files, AnImportedModelSaysWhereItComesFrom) {

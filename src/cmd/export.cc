@@ -51,7 +51,7 @@ Status run_export(const ExportArguments& arguments) {
     NAITE_TRY(formats::export_gguf(files, *model, out, arguments.quantize));
   } else {
     formats::HuggingFaceOptions options;
-    NAITE_ASSIGN(options.dtype, formats::dtype_of(arguments.dtype, files.config()));
+    NAITE_ASSIGN(options.dtype, formats::dtype_of(arguments.dtype, files));
     NAITE_ASSIGN(options.shard_bytes, parse_size(arguments.shard_size));
     NAITE_TRY(formats::export_hugging_face(files, *model, out, options));
   }

@@ -21,12 +21,15 @@ struct GenerateArguments {
 
 Status generate(const GenerateArguments& arguments) {
   NAITE_ASSIGN(Machine machine, make_machine(arguments.threads));
-  NAITE_ASSIGN(const std::filesystem::path directory, record::model_directory(arguments.model));
-  NAITE_ASSIGN(formats::LoadedModel loaded, formats::load_model(directory, *machine.kernels));
+  std::filesystem::path source = arguments.model;
+  if (std::filesystem::is_directory(source)) {
+    NAITE_ASSIGN(source, record::model_directory(source));
+  }
+  NAITE_ASSIGN(formats::LoadedModel loaded, formats::load_model(source, *machine.kernels));
   NAITE_ASSIGN(const data::Tokenizer tokenizer,
                data::Tokenizer::from_json(loaded.tokenizer_json, loaded.tokenizer_name));
   std::vector<int32_t> ids = tokenizer.encode(arguments.prompt);
-  if (loaded.begin_token >= 0) ids.insert(ids.begin(), loaded.begin_token);
+  ids.insert(ids.begin(), loaded.begin_tokens.begin(), loaded.begin_tokens.end());
   if (ids.empty()) return fail("--prompt is empty and the model has no token to begin with");
   const int64_t capacity = loaded.model->max_position_embeddings();
   if (static_cast<int64_t>(ids.size()) >= capacity)
@@ -34,17 +37,21 @@ Status generate(const GenerateArguments& arguments) {
   infer::Generator generator(
       *loaded.model, *loaded.parameters,
       std::min(capacity, static_cast<int64_t>(ids.size()) + arguments.max_tokens));
-  infer::SamplingOptions options{arguments.max_tokens, arguments.temperature, arguments.top_p,
-                                 arguments.seed, tokenizer.end_of_document()};
+  if (!loaded.not_done.empty())
+    fmt::print(stderr, "naite: generation_config.json asks for {}, which is not done\n",
+               fmt::join(loaded.not_done, ", "));
+  if (const int32_t end = tokenizer.end_of_document(); end >= 0) loaded.stop_tokens.push_back(end);
+  const infer::SamplingOptions options{arguments.max_tokens, arguments.temperature, arguments.top_p,
+                                       arguments.seed, loaded.stop_tokens};
   data::StreamDecoder decoder(tokenizer, true);
   put("{}", arguments.prompt);
-  NAITE_TRY(generator.generate(ids, options, [&](int32_t token) {
+  const Result<int64_t> count = generator.generate(ids, options, [&](int32_t token) {
     put("{}", decoder.add(token));
     flush_output();
     return true;
-  }));
+  });
   put("{}\n", decoder.finish());
-  return {};
+  return count.ok() ? Status() : Status(count.error());
 }
 
 }  // namespace

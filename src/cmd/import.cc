@@ -29,7 +29,7 @@ Status run_import(const ImportArguments& arguments) {
   fs::path out = arguments.out;
   if (out.empty()) out = fs::absolute(source).lexically_normal().stem().string() + "-imported";
   formats::HuggingFaceOptions options;
-  NAITE_ASSIGN(options.dtype, formats::dtype_of(arguments.dtype, files.config()));
+  NAITE_ASSIGN(options.dtype, formats::dtype_of(arguments.dtype, files));
   ThreadPool pool(ThreadPool::default_num_threads());
   NAITE_ASSIGN(options.origin, train::origin_of(source, pool));
   NAITE_TRY(formats::export_hugging_face(files, *model, out, options));

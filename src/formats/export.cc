@@ -6,7 +6,6 @@
 
 #include "formats/checkpoint.h"
 #include "formats/gguf_keys.h"
-#include "model/rotary.h"
 
 namespace naite::formats {
 
@@ -75,6 +74,23 @@ StoredType gguf_type(const Quantization& quantization, const tape::ParameterSpec
   return type;
 }
 
+// That what was written is still a number, and not nothing but zeros.
+Status check_range(const TensorSpec& target, std::span<const float> values,
+                   std::string_view bytes) {
+  if (target.type == StoredType::kF32) return {};
+  NAITE_ASSIGN(const ValueCounts counts, count_values(target.type, bytes));
+  const bool has_values = std::any_of(values.begin(), values.end(), [](float x) { return x != 0; });
+  const std::string_view type = stored_type_info(target.type).name;
+  const std::string_view wider = target.type == StoredType::kBf16 ? "f32" : "bf16 or f32";
+  if (counts.not_finite > 0)
+    return fail("the tensor {} has {} values beyond the range of {}: write it as {}", target.name,
+                counts.not_finite, type, wider);
+  if (has_values && counts.zero == static_cast<int64_t>(values.size()))
+    return fail("the tensor {} has only values below the range of {}: write it as {}", target.name,
+                type, wider);
+  return {};
+}
+
 // A source that reads each parameter from `files`; `by_name` maps the names of the new file.
 struct Place {
   tape::ParameterSpec spec;
@@ -95,25 +111,10 @@ TensorSource source_of(const ModelFiles& files, const std::map<std::string, Plac
     to_gguf_order(place.transform, head_dim, cols, values);
     std::string bytes;
     NAITE_TRY(encode_floats(target.type, values, bytes));
+    if (const Status status = check_range(target, values, bytes); !status)
+      return fail("{}: {}", files.name(), status.error().message);
     return sink(bytes.data(), bytes.size());
   };
-}
-
-// Llama 3's stretching of rotary frequencies as GGUF says it: the divisor of each frequency. Empty
-// for other models.
-std::vector<float> rotary_divisors(const json& config) {
-  const auto scaling = config.find("rope_scaling");
-  if (scaling == config.end() || !scaling->is_object() || (*scaling)["rope_type"] != "llama3")
-    return {};
-  Table table(config, "config.json");
-  const auto head_dim = config["head_dim"].get<int64_t>();
-  const model::Rotary rotary =
-      model::read_rotary(table, head_dim, config["max_position_embeddings"].get<int64_t>());
-  const std::vector<double> plain = model::inverse_frequencies(rotary.theta, head_dim);
-  std::vector<float> out;
-  for (size_t i = 0; i < plain.size(); ++i)
-    out.push_back(static_cast<float>(plain[i] / rotary.frequencies[i]));
-  return out;
 }
 
 Result<json> parsed_tokenizer(const ModelFiles& files) {
@@ -121,23 +122,27 @@ Result<json> parsed_tokenizer(const ModelFiles& files) {
   return parse_json(text, files.tokenizer_name());
 }
 
+// A model without a tokenizer that speaks its vocabulary is of no use to anybody.
+Result<TokenUse> checked(const ModelFiles& files, const std::vector<tape::ParameterSpec>& specs,
+                         const model::Model& model) {
+  NAITE_TRY(files.check(specs));
+  return files.tokens(model.vocab_size());
+}
+
 }  // namespace
 
-Result<StoredType> dtype_of(const std::string& name, const json& config) {
-  std::string wanted = name;
-  for (const char* key : {"torch_dtype", "dtype"})
-    if (wanted.empty() && config.contains(key) && config[key].is_string())
-      wanted = config[key].get<std::string>();
-  if (wanted == "float32" || wanted.empty()) return StoredType::kF32;
-  if (wanted == "float16") return StoredType::kF16;
-  if (wanted == "bfloat16") return StoredType::kBf16;
-  return fail("--dtype {}: float32, float16 and bfloat16 can be written", wanted);
+Result<StoredType> dtype_of(const std::string& name, const ModelFiles& files) {
+  if (name.empty()) return files.common_dtype();
+  if (name == "float32") return StoredType::kF32;
+  if (name == "float16") return StoredType::kF16;
+  if (name == "bfloat16") return StoredType::kBf16;
+  return fail("--dtype {}: float32, float16 and bfloat16 can be written", name);
 }
 
 Status export_hugging_face(const ModelFiles& files, const model::Model& model,
                            const fs::path& directory, const HuggingFaceOptions& options) {
   const std::vector<tape::ParameterSpec> specs = model::parameters_of(model);
-  NAITE_TRY(files.check(specs));
+  if (const Result<TokenUse> use = checked(files, specs, model); !use) return use.error();
   std::map<std::string, Place> by_name;
   std::vector<TensorSpec> targets;
   for (const tape::ParameterSpec& spec : specs) {
@@ -196,10 +201,10 @@ Status export_gguf(const ModelFiles& files, const model::Model& model, const fs:
     return fail("quantization {} is not known; {} are", quantization_name,
                 fmt::join(gguf_quantizations(), ", "));
   const std::vector<tape::ParameterSpec> specs = model::parameters_of(model);
-  NAITE_TRY(files.check(specs));
   const json config = model.config();
   NAITE_ASSIGN(const Architecture* architecture,
                architecture_of(config["model_type"].get<std::string>()));
+  NAITE_ASSIGN(const TokenUse use, checked(files, specs, model));
   NAITE_ASSIGN(const json tokenizer, parsed_tokenizer(files));
   NAITE_ASSIGN(const json tokenizer_config, files.tokenizer_config());
   NAITE_ASSIGN(const json generation_config, files.generation_config());
@@ -212,7 +217,7 @@ Status export_gguf(const ModelFiles& files, const model::Model& model, const fs:
     keys.u32("general.quantization_version", kQuantizationVersion);
   NAITE_TRY(put_config(keys, *architecture, config));
   NAITE_TRY(
-      put_tokenizer(keys, tokenizer, tokenizer_config, generation_config, model.vocab_size()));
+      put_tokenizer(keys, tokenizer, tokenizer_config, generation_config, use, model.vocab_size()));
 
   const auto names = gguf_names(*architecture, model.num_hidden_layers());
   const bool tied = std::none_of(specs.begin(), specs.end(), [](const tape::ParameterSpec& spec) {

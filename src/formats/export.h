@@ -21,8 +21,12 @@ struct HuggingFaceOptions {
   std::optional<Branch> origin = {};
 };
 
-// The type that weights are to be written in: as asked for, or as config.json says, or float32.
-Result<StoredType> dtype_of(const std::string& name, const nlohmann::json& config);
+// The type that weights are to be written in: as asked for, or the one that holds them as they are,
+// whatever config.json says of them.
+Result<StoredType> dtype_of(const std::string& name, const ModelFiles& files);
+
+// Both writers refuse a tensor whose values the type cannot hold: numbers that would become
+// infinite, or all zero.
 
 // A directory that transformers opens: config.json, generation_config.json, the tokenizer's files,
 // and the weights in one file or in shards. `directory` must not exist; it appears complete or not

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "formats/gguf_keys.h"
 
 namespace naite::formats {
@@ -69,7 +71,8 @@ class Export : public testing::Test {
     if (!extra.empty()) specs.push_back({extra, StoredType::kF32, {0}});
     const auto deliver = [&](const TensorSpec& spec, const ByteSink& sink) -> Status {
       if (spec.name == extra) return {};
-      const std::vector<float> values = values_of(by_name.at(spec.name));
+      std::vector<float> values = values_of(by_name.at(spec.name));
+      if (spec.name == changed_.first) values[1] = changed_.second;
       return sink(values.data(), values.size() * sizeof(float));
     };
     ASSERT_TRUE(write_model_safetensors(directory, specs, {}, deliver));
@@ -90,6 +93,7 @@ class Export : public testing::Test {
 
   fs::path root_;
   std::unique_ptr<model::Model> model_;
+  std::pair<std::string, float> changed_;  // a tensor, and a value that make() puts into it
   std::string omitted_, longer_;  // tensors that make() leaves out, or gives one value too many
 };
 
@@ -252,6 +256,147 @@ TEST_F(Export, MotifTensorsThatAreMissingOrMisshapenAreNamed) {
   longer_ = "model.layers.0.mlp.act_fn.weight";
   EXPECT_EQ(message(), directory + ": the tensor " + longer_ +
                            " has shape [4], the config asks for [3]");
+}
+
+constexpr const char* kDown = "model.layers.1.mlp.down_proj.weight";
+
+TEST_F(Export, ValuesThatATypeCannotHoldAreRefusedBeforeAnythingIsWritten) {
+  const auto said = [&](float value, const char* quantization, StoredType dtype) {
+    changed_ = {kDown, value};
+    make(false);
+    const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+    EXPECT_TRUE(files);
+    const Status gguf = export_gguf(*files, *model_, root_ / "x.gguf", quantization);
+    const Status hf = export_hugging_face(*files, *model_, root_ / "x", {dtype, 0});
+    EXPECT_EQ(gguf.ok(), hf.ok());
+    EXPECT_EQ(fs::exists(root_ / "x.gguf"), gguf.ok());
+    EXPECT_EQ(fs::exists(root_ / "x"), hf.ok());
+    fs::remove_all(root_ / "x");
+    fs::remove(root_ / "x.gguf");
+    return gguf.ok() ? std::string() : gguf.error().message + hf.error().message;
+  };
+  const std::string half = said(1e5f, "f16", StoredType::kF16);
+  EXPECT_NE(
+      half.find("blk.1.ffn_down.weight has 1 values beyond the range of F16: write it as bf16"),
+      std::string::npos)
+      << half;
+  EXPECT_NE(half.find(std::string(kDown) + " has 1 values beyond the range of F16"),
+            std::string::npos)
+      << half;
+  EXPECT_NE(said(-7e4f, "f16", StoredType::kF16), "");
+  EXPECT_EQ(said(65504.0f, "f16", StoredType::kF16), "");
+  EXPECT_EQ(said(1e5f, "bf16", StoredType::kBf16), "");
+  EXPECT_NE(said(3.4e38f, "bf16", StoredType::kBf16).find("write it as f32"), std::string::npos);
+  EXPECT_EQ(said(3.4e38f, "f32", StoredType::kF32), "");
+}
+
+TEST_F(Export, BlocksWhoseScaleOverflowsAreRefused) {
+  changed_ = {kDown, 1e10f};
+  make(false);
+  const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+  ASSERT_TRUE(files);
+  for (const char* quantization : {"q8_0", "q4_k_m"}) {
+    const Status status = export_gguf(*files, *model_, root_ / "x.gguf", quantization);
+    ASSERT_FALSE(status) << quantization;
+    EXPECT_NE(status.error().message.find("blk.1.ffn_down.weight has"), std::string::npos);
+  }
+}
+
+TEST(Ranges, EveryTypeSaysWhatItLost) {
+  const std::vector<float> large(256, 1e12f), tiny(256, 1e-12f);
+  for (const StoredType type :
+       {StoredType::kF16, StoredType::kQ8_0, StoredType::kQ4K, StoredType::kQ6K}) {
+    std::string bytes;
+    ASSERT_TRUE(encode_floats(type, large, bytes));
+    EXPECT_GT(count_values(type, bytes)->not_finite, 0) << stored_type_info(type).name;
+    bytes.clear();
+    ASSERT_TRUE(encode_floats(type, tiny, bytes));
+    EXPECT_EQ(count_values(type, bytes)->zero, 256) << stored_type_info(type).name;
+  }
+}
+
+TEST_F(Export, WeightsThatAreNoNumbersAreNamed) {
+  for (const float wrong :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    changed_ = {kDown, wrong};
+    make(false);
+    const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+    ASSERT_TRUE(files);
+    const Status gguf = export_gguf(*files, *model_, root_ / "x.gguf", "q8_0");
+    const Status hf = export_hugging_face(*files, *model_, root_ / "x", {StoredType::kF32, 0});
+    for (const Status& status : {gguf, hf}) {
+      ASSERT_FALSE(status);
+      EXPECT_NE(status.error().message.find(std::string(kDown) + " holds 1 values"),
+                std::string::npos)
+          << status.error().message;
+    }
+  }
+}
+
+// A model whose config ties the embeddings, with a head in the file all the same.
+TEST_F(Export, AHeadBesideTiedEmbeddingsMustBeTheirCopy) {
+  make(false);
+  json config = ModelFiles::open(root_ / "model")->config();
+  config["tie_word_embeddings"] = true;
+  ASSERT_TRUE(write_file(root_ / "model/config.json", config.dump()));
+  const std::unique_ptr<model::Model> tied = *model::make_model(config, "test", false);
+  const Result<ModelFiles> other = ModelFiles::open(root_ / "model");
+  ASSERT_TRUE(other);
+  const Status status = other->check(model::parameters_of(*tied));
+  ASSERT_FALSE(status);
+  EXPECT_NE(status.error().message.find("lm_head.weight differs from model.embed_tokens.weight"),
+            std::string::npos)
+      << status.error().message;
+
+  for (const StoredType type : {StoredType::kF32, StoredType::kF64}) {  // a copy, and a wider one
+    const std::vector<tape::ParameterSpec> specs = model::parameters_of(*tied);
+    std::map<std::string, tape::ParameterSpec> by_name;
+    std::vector<TensorSpec> targets;
+    for (const tape::ParameterSpec& spec : specs) {
+      by_name[spec.name] = spec;
+      targets.push_back(
+          {spec.name, StoredType::kF32,
+           spec.role == tape::Role::kVector ? Shape{spec.cols} : Shape{spec.rows, spec.cols}});
+    }
+    by_name["lm_head.weight"] = by_name["model.embed_tokens.weight"];
+    targets.push_back({"lm_head.weight", type, {8, 32}});
+    ASSERT_TRUE(write_model_safetensors(
+        root_ / "model", targets, {}, [&](const TensorSpec& spec, const ByteSink& sink) -> Status {
+          std::string bytes;
+          NAITE_TRY(encode_floats(spec.type, values_of(by_name.at(spec.name)), bytes));
+          return sink(bytes.data(), bytes.size());
+        }));
+    const Result<ModelFiles> copy = ModelFiles::open(root_ / "model");
+    ASSERT_TRUE(copy);
+    const Status accepted = copy->check(specs);
+    EXPECT_TRUE(accepted) << accepted.error().message;
+  }
+
+  config["tie_word_embeddings"] = false;  // and the other way round: a head is asked for
+  omitted_ = "lm_head.weight";
+  make(false);
+  const Status missing = ModelFiles::open(root_ / "model")->check(model::parameters_of(*model_));
+  ASSERT_FALSE(missing);
+  EXPECT_NE(missing.error().message.find("lm_head.weight is missing"), std::string::npos);
+}
+
+TEST_F(Export, EveryStopTravelsThroughGguf) {
+  make(true);
+  const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
+  ASSERT_TRUE(files);
+  EXPECT_EQ(files->tokens(8)->stop, (std::vector<int32_t>{4, 5}));
+  ASSERT_TRUE(export_gguf(*files, *model_, root_ / "model.gguf", "f32"));
+  const Result<Gguf> gguf = Gguf::open(root_ / "model.gguf");
+  ASSERT_TRUE(gguf);
+  EXPECT_EQ(*gguf->integer("tokenizer.ggml.eos_token_id"), 4);
+  EXPECT_EQ(*gguf->integer("tokenizer.ggml.eot_token_id"), 5);
+  const Result<ModelFiles> back = ModelFiles::open(root_ / "model.gguf");
+  ASSERT_TRUE(back);
+  const Result<TokenUse> use = back->tokens(8);
+  ASSERT_TRUE(use.ok()) << use.error().message;
+  EXPECT_EQ(use->stop, (std::vector<int32_t>{4, 5}));
+  EXPECT_NE(back->tokens(5).error().message.find("has the id 5, but the model's vocab_size is 5"),
+            std::string::npos);
 }
 
 TEST(Architectures, RowOrdersAreInverse) {

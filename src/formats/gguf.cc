@@ -9,6 +9,8 @@
 #include <set>
 #include <utility>
 
+#include "formats/foreign_models.h"
+
 namespace naite::formats {
 
 namespace fs = std::filesystem;
@@ -187,8 +189,8 @@ Status place_tensors(std::vector<Placed>& tensors, std::string_view data, uint64
       return fail("{}: tensor {} lies at {}, not a multiple of {}", name, shown, placed.offset,
                   alignment);
     if (placed.offset > data.size() || size > data.size() - placed.offset)
-      return fail("{}: tensor {} lies at {} with {} bytes, outside the data ({} bytes)", name,
-                  shown, placed.offset, size, data.size());
+      return fail("{}: truncated: tensor {} lies at {} with {} bytes, outside the data ({} bytes)",
+                  name, shown, placed.offset, size, data.size());
     placed.tensor.bytes = data.substr(placed.offset, size);
     placed.end = placed.offset + size;
   }
@@ -237,6 +239,21 @@ std::optional<int64_t> as_integer(GgufType type, std::string_view bytes) {
     default:
       return std::nullopt;
   }
+}
+
+// gguf-split writes models in parts: each has its number, the first one the model's keys.
+Status expect_whole(const GgufHeader& header, std::string_view name) {
+  const auto get = [&](std::string_view key) -> int64_t {
+    const auto it = header.values.find(key);
+    if (it == header.values.end() || it->second.type == GgufType::kArray) return 0;
+    return as_integer(it->second.type, it->second.bytes).value_or(0);
+  };
+  const int64_t count = get("split.count");
+  if (count <= 1) return {};
+  return fail(
+      "{}: is part {} of {} of a split model: merge the parts with `llama-gguf-split --merge "
+      "FIRST-PART NEW.gguf`",
+      name, get("split.no") + 1, count);
 }
 
 // The double nearest to the shortest decimal that names this float: 1e-6f is read as 1e-6, which is
@@ -298,8 +315,7 @@ Result<std::string> header_of(const GgufKeys& keys, const std::vector<TensorSpec
 }  // namespace
 
 Result<GgufHeader> parse_gguf(std::string_view file, std::string_view name) {
-  if (!file.starts_with(kMagic))
-    return fail("{}: not a GGUF file: it does not begin with GGUF", name);
+  NAITE_TRY(expect_gguf(file, name));
   Cursor cursor(file, name);
   cursor.take(kMagic.size());
   const auto version = cursor.plain<uint32_t>();
@@ -323,6 +339,7 @@ Result<GgufHeader> parse_gguf(std::string_view file, std::string_view name) {
   for (uint64_t i = 0; i < num_tensors && cursor.ok(); ++i) tensors.push_back(read_tensor(cursor));
   if (!cursor.ok()) return cursor.error();
 
+  NAITE_TRY(expect_whole(header, name));
   NAITE_ASSIGN(const uint64_t alignment, alignment_of(header, name));
   const uint64_t start = std::min(padded(cursor.position(), alignment), uint64_t{file.size()});
   NAITE_TRY(place_tensors(tensors, file.substr(start), alignment, name));
@@ -346,6 +363,12 @@ const StoredTensor* Gguf::find(std::string_view name) const {
       tensors().begin(), tensors().end(), name,
       [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
   return it != tensors().end() && it->name == name ? &*it : nullptr;
+}
+
+std::vector<std::string_view> Gguf::keys() const {
+  std::vector<std::string_view> out;
+  for (const auto& [key, value] : header_.values) out.push_back(key);
+  return out;
 }
 
 Result<GgufValue> Gguf::value(std::string_view key, bool array) const {

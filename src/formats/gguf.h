@@ -65,6 +65,7 @@ class Gguf {
   const StoredTensor* find(std::string_view name) const;  // nullptr if absent
 
   bool has(std::string_view key) const { return header_.values.find(key) != header_.values.end(); }
+  std::vector<std::string_view> keys() const;  // ascending
   // Values by key; an error names the file, the key and the type that was expected. Any integer
   // type that fits is an integer, any integer or floating-point type is a number.
   Result<std::string> text(std::string_view key) const;

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "formats/gguf_keys.h"
+#include "formats/model_json.h"
+#include "model/model.h"
+#include "model/rotary.h"
 
 namespace naite::formats {
 
@@ -43,7 +48,7 @@ Status put_scaling(GgufKeys& keys, const std::string& prefix, const json& config
 Result<json> scaling_from_gguf(const Gguf& file, const std::string& prefix) {
   if (file.has(kScalingKey)) {
     NAITE_ASSIGN(const std::string text, file.text(kScalingKey));
-    return parse_json(text, file.name());
+    return parse_model_json(text, file.name());
   }
   if (file.find(kRotaryDivisors) != nullptr)
     return fail(
@@ -63,7 +68,104 @@ Result<json> scaling_from_gguf(const Gguf& file, const std::string& prefix) {
   return scaling;
 }
 
+// What the architecture's keys may ask for and is done, by the end of the key.
+constexpr std::string_view kKnown[] = {"block_count",
+                                       "context_length",
+                                       "embedding_length",
+                                       "feed_forward_length",
+                                       "vocab_size",
+                                       "attention.head_count",
+                                       "attention.head_count_kv",
+                                       "attention.key_length",
+                                       "attention.value_length",
+                                       "attention.layer_norm_rms_epsilon",
+                                       "rope.freq_base",
+                                       "rope.dimension_count",
+                                       "rope.scaling.type",
+                                       "rope.scaling.factor",
+                                       "rope.scaling.original_context_length",
+                                       "rope.scaling.finetuned",
+                                       "tensor_data_layout"};
+
+// Values by which nothing is asked; zero and false are so for every key.
+struct NeutralValue {
+  std::string_view key;
+  double value;
+};
+constexpr NeutralValue kNeutral[] = {{"rope.scaling.attn_factor", 1},
+                                     {"rope.scaling.yarn_attn_factor", 1},
+                                     {"rope.scaling.yarn_ext_factor", 1},
+                                     {"rope.scaling.yarn_beta_fast", 32},
+                                     {"rope.scaling.yarn_beta_slow", 1},
+                                     {"logit_scale", 1},
+                                     {"residual_scale", 1},
+                                     {"embedding_scale", 1},
+                                     {"attention.causal", 1}};
+
+// A key of the architecture that is not read would make another model.
+Status check_keys(const Gguf& file, const std::string& prefix, const json& config) {
+  for (const std::string_view key : file.keys()) {
+    if (!key.starts_with(prefix)) continue;
+    const std::string_view rest = key.substr(prefix.size());
+    if (std::find(std::begin(kKnown), std::end(kKnown), rest) != std::end(kKnown)) continue;
+    const Result<double> value = file.number(key);
+    bool is_neutral = value.ok() && *value == 0;
+    for (const NeutralValue& neutral : kNeutral)
+      is_neutral |= value.ok() && rest == neutral.key && *value == neutral.value;
+    // A window that sees the whole context is none.
+    if (rest == "attention.sliding_window" && value.ok())
+      is_neutral |= *value >= config["max_position_embeddings"].get<double>();
+    if (is_neutral) continue;
+    return fail(
+        "{}: has the key {}{}, which Naite does not do: it would be another model without it",
+        file.name(), shown_name(key), value.ok() ? fmt::format(" = {}", *value) : "");
+  }
+  for (const auto& [key, expected] : {std::pair("rope.dimension_count", "head_dim"),
+                                      {"attention.value_length", "head_dim"},
+                                      {"vocab_size", "vocab_size"}}) {
+    if (!file.has(prefix + key)) continue;
+    NAITE_ASSIGN(const int64_t value, file.integer(prefix + key));
+    if (value != config[expected].get<int64_t>())
+      return fail("{}: {}{} is {}, where {} is read", file.name(), prefix, key, value,
+                  config[expected].get<int64_t>());
+  }
+  return {};
+}
+
+// The table of divisors must be what the scaling comes to: llama.cpp goes by the table.
+Status check_divisors(const Gguf& file, const json& config) {
+  const StoredTensor* tensor = file.find(kRotaryDivisors);
+  if (tensor == nullptr) return {};
+  const std::vector<float> expected = rotary_divisors(config);
+  std::vector<float> found(expected.size());
+  const Shape shape{static_cast<int64_t>(expected.size())};
+  bool same = tensor->shape == shape;
+  if (same) NAITE_TRY(read_floats(*tensor, found));
+  for (size_t i = 0; same && i < found.size(); ++i)
+    same = std::abs(found[i] - expected[i]) <= 1e-5f * expected[i];
+  if (same) return {};
+  return fail("{}: the tensor {} is not what {} comes to", file.name(), kRotaryDivisors,
+              kScalingKey);
+}
+
 }  // namespace
+
+// Llama 3's stretching of rotary frequencies as GGUF says it: the divisor of each frequency. Empty
+// for other models.
+std::vector<float> rotary_divisors(const json& config) {
+  const auto scaling = config.find("rope_scaling");
+  if (scaling == config.end() || !scaling->is_object() || (*scaling)["rope_type"] != "llama3")
+    return {};
+  Table table(config, "config.json");
+  const auto head_dim = config["head_dim"].get<int64_t>();
+  const model::Rotary rotary =
+      model::read_rotary(table, head_dim, config["max_position_embeddings"].get<int64_t>());
+  const std::vector<double> plain = model::inverse_frequencies(rotary.theta, head_dim);
+  std::vector<float> out;
+  for (size_t i = 0; i < plain.size(); ++i)
+    out.push_back(static_cast<float>(plain[i] / rotary.frequencies[i]));
+  return out;
+}
 
 Status put_config(GgufKeys& keys, const Architecture& architecture, const json& config) {
   const std::string prefix = std::string(architecture.gguf) + ".";
@@ -133,6 +235,8 @@ Result<json> config_from_gguf(const Gguf& file) {
     NAITE_ASSIGN(config["rope_theta"], file.number(prefix + "rope.freq_base"));
   }
   NAITE_ASSIGN(config["rope_scaling"], scaling_from_gguf(file, prefix));
+  NAITE_TRY(check_keys(file, prefix, config));
+  NAITE_TRY(check_divisors(file, config));
   return config;
 }
 

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <functional>
+
+#include "formats/gguf_keys.h"
 
 namespace naite::formats {
 namespace {
@@ -158,6 +161,101 @@ TEST(Gguf, HostileFilesAreRefusedInOneLine) {
   expect_refused(tensors({tensor_of("t", {17}, 0, 0)}, 64), "outside the data");
   expect_refused(tensors({tensor_of("t", {9}, 0, 0), tensor_of("u", {1}, 0, 32)}, 64), "overlap");
   expect_refused(tensors({tensor_of("t", {8}, 0, 0), tensor_of("t", {1}, 0, 32)}, 64), "twice");
+}
+
+std::string key_of(std::string_view key, uint32_t type, std::string_view value) {
+  return text(key) + plain(type) + std::string(value);
+}
+
+TEST(Gguf, FilesOfOtherKindsAreCalledWhatTheyAre) {
+  expect_refused("", "is empty");
+  expect_refused("GGUF" + plain(uint32_t{0x03000000}) + plain(uint64_t{0}), "big-endian");
+  for (const char* magic : {"lmgg", "tjgg", "fmgg"})
+    expect_refused(std::string(magic) + std::string(16, '\1'), "before GGUF");
+  expect_refused(plain(uint64_t{2}) + "{}", "a safetensors file");
+  expect_refused("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+                 "a Git LFS pointer");
+  expect_refused("PK\x03\x04 archive", "a zip archive");
+  expect_refused("<html><body>404</body></html>", "an HTML page");
+  // Parts of a split model: 16-bit numbers, as llama.cpp writes them.
+  const std::string part =
+      key_of("split.no", 2, plain(uint16_t{1})) + key_of("split.count", 2, plain(uint16_t{3}));
+  expect_refused(file_of(0, 2, part), "is part 2 of 3");
+  expect_refused(file_of(0, 2, part), "llama-gguf-split --merge");
+  const std::string whole =
+      key_of("split.no", 2, plain(uint16_t{0})) + key_of("split.count", 2, plain(uint16_t{1}));
+  EXPECT_TRUE(parse_gguf(with_data(file_of(0, 2, whole), 0), "w.gguf"));
+}
+
+// The keys of a model of two layers without anything else.
+std::string refusal_of_keys(const std::function<void(GgufKeys&)>& more) {
+  const fs::path path = fs::temp_directory_path() / fmt::format("naite-keys-{}.gguf", ::getpid());
+  GgufKeys keys;
+  keys.text("general.architecture", "llama");
+  for (const auto& [key, value] : {std::pair("block_count", 1u),
+                                   {"context_length", 64u},
+                                   {"embedding_length", 8u},
+                                   {"feed_forward_length", 8u},
+                                   {"attention.head_count", 2u}})
+    keys.u32(std::string("llama.") + key, value);
+  keys.f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  more(keys);
+  EXPECT_TRUE(write_gguf(path, keys, {{"token_embd.weight", StoredType::kF32, {5, 8}}}, deliver));
+  const Result<Gguf> file = Gguf::open(path);
+  EXPECT_TRUE(file);
+  const Result<nlohmann::json> config = config_from_gguf(*file);
+  fs::remove(path);
+  return config ? "" : config.error().message;
+}
+
+TEST(Gguf, KeysOfTheArchitectureAreDoneOrRefused) {
+  const auto with_u32 = [](const std::string& key, uint32_t value) {
+    return refusal_of_keys([&](GgufKeys& keys) { keys.u32("llama." + key, value); });
+  };
+  const auto with_f32 = [](const std::string& key, float value) {
+    return refusal_of_keys([&](GgufKeys& keys) { keys.f32("llama." + key, value); });
+  };
+  EXPECT_EQ(refusal_of_keys([](GgufKeys&) {}), "");
+  for (const char* key : {"expert_count", "attention.sliding_window", "nextn_predict_layers"})
+    EXPECT_NE(with_u32(key, 4).find(key), std::string::npos) << key;
+  for (const char* key : {"attn_logit_softcapping", "logit_scale", "residual_scale",
+                          "attention.scale", "rope.scaling.attn_factor"}) {
+    EXPECT_NE(with_f32(key, 0.5f).find(key), std::string::npos) << key;
+    EXPECT_EQ(with_f32(key, 0.0f), "") << key;
+  }
+  EXPECT_EQ(with_f32("logit_scale", 1.0f), "");
+  EXPECT_EQ(with_u32("attention.sliding_window", 64), "");  // the whole context
+  EXPECT_EQ(with_u32("vocab_size", 5), "");
+  EXPECT_NE(with_u32("vocab_size", 4), "");
+  EXPECT_EQ(with_u32("rope.dimension_count", 4), "");
+  EXPECT_NE(with_u32("rope.dimension_count", 2), "");  // a part of each head
+  EXPECT_NE(with_u32("attention.value_length", 2), "");
+}
+
+// Every token at its number, also for programs that number added ones by themselves.
+TEST(Gguf, AddedTokensKeepTheirNumbers) {
+  const fs::path path = fs::temp_directory_path() / fmt::format("naite-added-{}.gguf", ::getpid());
+  const auto read = [&](const std::vector<std::string>& tokens,
+                        const std::vector<int32_t>& types) -> nlohmann::json {
+    GgufKeys keys;
+    keys.text("tokenizer.ggml.model", "gpt2");
+    keys.text("tokenizer.ggml.pre", "qwen2");
+    keys.texts("tokenizer.ggml.tokens", tokens);
+    keys.i32s("tokenizer.ggml.token_type", types);
+    keys.texts("tokenizer.ggml.merges", {});
+    EXPECT_TRUE(write_gguf(path, keys, {{"x", StoredType::kF32, {1}}}, deliver));
+    const Result<Gguf> file = Gguf::open(path);
+    EXPECT_TRUE(file);
+    const Result<std::string> tokenizer = tokenizer_from_gguf(*file);
+    fs::remove(path);
+    if (!tokenizer) return tokenizer.error().message;
+    return nlohmann::json::parse(*tokenizer)["model"]["vocab"];
+  };
+  using nlohmann::json;
+  EXPECT_EQ(read({"a", "b", "<x>", "[PAD3]"}, {1, 1, 3, 5}), json({{"a", 0}, {"b", 1}}));
+  EXPECT_EQ(read({"<x>", "a", "<y>"}, {3, 1, 4}), json({{"<x>", 0}, {"a", 1}}));
+  EXPECT_EQ(read({"a", "[PAD1]", "<x>"}, {1, 5, 3}), json({{"a", 0}, {"[PAD1]", 1}, {"<x>", 2}}));
+  EXPECT_NE(read({"a", "a"}, {1, 1}).dump().find("have the same text a"), std::string::npos);
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "formats/gguf_keys.h"
-#include "formats/model_files.h"
 
 namespace naite::formats {
 
@@ -13,6 +13,7 @@ namespace {
 
 enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
 
+constexpr std::string_view kStopsKey = "naite.eos_token_ids";
 constexpr int64_t kVocabMax = int64_t{1} << 24;
 constexpr std::string_view kContractions =
     R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|)";
@@ -136,6 +137,22 @@ std::optional<uint32_t> special_id(const json& generation, const json& tokenizer
   return static_cast<uint32_t>(it - tokens.texts.begin());
 }
 
+// llama.cpp knows an end of text, of a turn and of a message; all of them stop it, as does what it
+// knows by its text. The whole list is kept for the way back.
+void put_stops(GgufKeys& keys, const std::vector<int32_t>& stops,
+               const std::map<std::string, uint32_t>& special) {
+  const auto eos = special.find("eos");
+  std::vector<const char*> names = {"eot", "eom"};
+  if (eos == special.end()) names.insert(names.begin(), "eos");
+  size_t next = 0;
+  for (const int32_t id : stops) {
+    if (eos != special.end() && eos->second == static_cast<uint32_t>(id)) continue;
+    if (next == names.size()) break;
+    keys.u32(fmt::format("tokenizer.ggml.{}_token_id", names[next++]), static_cast<uint32_t>(id));
+  }
+  if (stops.size() > 1) keys.i32s(kStopsKey, stops);
+}
+
 json split_of(const Splitter& splitter) {
   json byte_level = {{"type", "ByteLevel"},
                      {"add_prefix_space", false},
@@ -183,10 +200,28 @@ Result<json> post_processor_from_gguf(const Gguf& file,
               {"special_tokens", {{token, known}}}};
 }
 
+// Other programs number added tokens on from the end of the vocabulary. So the vocabulary takes in
+// what stands before its last ordinary token, or before the last one of all if unused ones stand
+// between.
+size_t end_of_vocab(const std::vector<int64_t>& types) {
+  size_t end = 0, last = 0;
+  bool has_gap = false;
+  for (size_t id = 0; id < types.size(); ++id) {
+    const bool is_added = types[id] == kControl || types[id] == kUserDefined;
+    if (types[id] == kUnused) continue;
+    has_gap |= is_added && id != last;
+    last = id + 1;
+    if (is_added) continue;
+    end = last;
+    has_gap = false;
+  }
+  return has_gap ? last : end;
+}
+
 }  // namespace
 
 Status put_tokenizer(GgufKeys& keys, const json& tokenizer, const json& tokenizer_config,
-                     const json& generation_config, int64_t vocab_size) {
+                     const json& generation_config, const TokenUse& use, int64_t vocab_size) {
   const json* model = find(tokenizer, "model");
   const json* type = model == nullptr ? nullptr : find(*model, "type");
   if (model == nullptr || (type != nullptr && *type != json("BPE")))
@@ -203,12 +238,14 @@ Status put_tokenizer(GgufKeys& keys, const json& tokenizer, const json& tokenize
   for (const char* which : {"bos", "eos", "pad"})
     if (const auto id = special_id(generation_config, tokenizer_config, tokens, which); id)
       special[which] = *id;
-  const int32_t begin = begin_token_of(tokenizer);
-  const bool add_bos = begin >= 0 || flag(tokenizer_config, "add_bos_token");
-  if (begin >= 0) special["bos"] = static_cast<uint32_t>(begin);
+  if (use.begin.size() > 1)
+    return fail("tokenizer.json: {} tokens begin every text, GGUF has room for one",
+                use.begin.size());
+  if (!use.begin.empty()) special["bos"] = static_cast<uint32_t>(use.begin[0]);
   for (const auto& [which, id] : special)
     keys.u32(fmt::format("tokenizer.ggml.{}_token_id", which == "pad" ? "padding" : which), id);
-  keys.boolean("tokenizer.ggml.add_bos_token", add_bos);
+  put_stops(keys, use.stop, special);
+  keys.boolean("tokenizer.ggml.add_bos_token", !use.begin.empty());
   const json* chat = find(tokenizer_config, "chat_template");
   if (chat != nullptr && chat->is_string())
     keys.text("tokenizer.chat_template", chat->get<std::string>());
@@ -223,8 +260,11 @@ Result<std::string> tokenizer_from_gguf(const Gguf& file) {
   if (types.size() != tokens.size())
     return fail("{}: {} tokens, but {} token types", file.name(), tokens.size(), types.size());
   json vocab = json::object(), added = json::array(), pairs = json::array();
+  const size_t vocab_end = end_of_vocab(types);
   for (size_t id = 0; id < tokens.size(); ++id) {
-    if (types[id] == kNormal) vocab[std::string(tokens[id])] = id;
+    if (id < vocab_end && !vocab.emplace(tokens[id], id).second)
+      return fail("{}: the tokens {} and {} have the same text {}", file.name(),
+                  vocab[std::string(tokens[id])].dump(), id, shown_name(tokens[id]));
     if (types[id] == kControl || types[id] == kUserDefined)
       added.push_back({{"id", id},
                        {"content", tokens[id]},
@@ -274,6 +314,18 @@ Result<json> generation_config_from_gguf(const Gguf& file) {
     if (!file.has(name)) continue;
     NAITE_ASSIGN(out[fmt::format("{}_token_id", which)], file.integer(name));
   }
+  std::vector<int64_t> stops;
+  if (file.has(kStopsKey)) {
+    NAITE_ASSIGN(stops, file.integers(kStopsKey));
+  } else {
+    if (out.contains("eos_token_id")) stops.push_back(out["eos_token_id"].get<int64_t>());
+    for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+      if (!file.has(key)) continue;
+      NAITE_ASSIGN(const int64_t id, file.integer(key));
+      if (std::find(stops.begin(), stops.end(), id) == stops.end()) stops.push_back(id);
+    }
+  }
+  if (stops.size() > 1) out["eos_token_id"] = stops;
   return out;
 }
 
@@ -284,14 +336,19 @@ Result<json> tokenizer_config_from_gguf(const Gguf& file) {
   if (file.has("tokenizer.ggml.add_bos_token")) {
     NAITE_ASSIGN(out["add_bos_token"], file.boolean("tokenizer.ggml.add_bos_token"));
   }
+  if (file.has("tokenizer.ggml.add_eos_token")) {
+    NAITE_ASSIGN(out["add_eos_token"], file.boolean("tokenizer.ggml.add_eos_token"));
+  }
   if (file.has("tokenizer.chat_template")) {
     NAITE_ASSIGN(out["chat_template"], file.text("tokenizer.chat_template"));
   }
   NAITE_ASSIGN(const std::vector<std::string_view> tokens, file.texts("tokenizer.ggml.tokens"));
   NAITE_ASSIGN(const json ids, generation_config_from_gguf(file));
-  for (const auto& [key, id] : ids.items())
-    if (id.get<uint64_t>() < tokens.size())
+  for (const auto& [key, value] : ids.items()) {
+    const json& id = value.is_array() ? value.front() : value;
+    if (id >= 0 && id < tokens.size())
       out[key.substr(0, key.size() - 3)] = tokens[id.get<uint64_t>()];
+  }
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/model.h"
 #include "tape/tape.h"
@@ -14,10 +15,12 @@ struct LoadedModel {
   std::unique_ptr<model::Model> model;
   std::unique_ptr<tape::Parameters> parameters;
   std::string tokenizer_json, tokenizer_name;  // its text, and where it stood
-  int32_t begin_token = -1;  // what every text starts with; -1: nothing
+  std::vector<int32_t> begin_tokens;           // what every text starts with
+  std::vector<int32_t> stop_tokens;            // what ends a text
+  std::vector<std::string> not_done;           // what the model asks of sampling and is not done
 };
 
-// Computes in bf16 when the file says bfloat16, in fp32 otherwise.
+// Computes in bf16 when all the tensors are bfloat16, in fp32 otherwise.
 Result<LoadedModel> load_model(const std::filesystem::path& path, kernels::Kernels& kernels);
 
 }  // namespace naite::formats

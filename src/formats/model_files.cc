@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/model_files.h"
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 
+#include "formats/foreign_models.h"
 #include "formats/gguf_keys.h"
+#include "formats/model_json.h"
 
 namespace naite::formats {
 
@@ -21,41 +25,17 @@ bool is_derived(std::string_view name) {
 
 }  // namespace
 
-int32_t begin_token_of(const json& tokenizer) {
-  if (!tokenizer.is_object()) return -1;
-  const auto it = tokenizer.find("post_processor");
-  if (it == tokenizer.end() || !it->is_object()) return -1;
-  json parts = json::array({*it});
-  if (it->contains("processors")) parts = (*it)["processors"];
-  for (const json& part : parts) {
-    const json single = part.is_object() ? part.value("single", json()) : json();
-    if (!single.is_array() || single.empty() || !single[0].is_object()) continue;
-    const json token = single[0].value("SpecialToken", json());
-    if (!token.is_object() || !token.contains("id") || !token["id"].is_string()) continue;
-    const json known = part.value("special_tokens", json::object());
-    const std::string name = token["id"].get<std::string>();
-    if (!known.is_object() || !known.contains(name) || !known[name].is_object()) continue;
-    const json ids = known[name].value("ids", json());
-    if (ids.is_array() && ids.size() == 1 && ids[0].is_number_unsigned() && ids[0] <= INT32_MAX)
-      return ids[0].get<int32_t>();
-  }
-  return -1;
-}
-
 Result<ModelFiles> ModelFiles::open(const fs::path& path) {
   ModelFiles out;
   out.path_ = path;
   out.name_ = path.string();
+  NAITE_TRY(expect_model(path));
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) {
-    if (!fs::exists(path / "config.json", ignored))
-      return fail("{}: is no model directory: it holds no config.json", out.name_);
-    NAITE_ASSIGN(out.config_, read_json(path / "config.json"));
+    NAITE_ASSIGN(out.config_, read_model_json(path / "config.json"));
     NAITE_ASSIGN(out.safetensors_, Safetensors::open(path));
     return out;
   }
-  if (!fs::exists(path, ignored))
-    return fail("{}: does not exist; a model directory or a .gguf file is expected", out.name_);
   NAITE_ASSIGN(out.gguf_, Gguf::open(path));
   NAITE_ASSIGN(out.config_, config_from_gguf(*out.gguf_));
   NAITE_ASSIGN(const Architecture* architecture,
@@ -71,6 +51,9 @@ Result<const StoredTensor*> ModelFiles::find(const tape::ParameterSpec& spec) co
   } else if (const auto it = gguf_names_.find(spec.name); it != gguf_names_.end()) {
     tensor = gguf_->find(it->second.name);
   }
+  if (tensor == nullptr && spec.role == tape::Role::kHead)
+    return fail("{}: the tensor {} is missing, and tie_word_embeddings is not true", name_,
+                spec.name);
   if (tensor == nullptr) return fail("{}: the tensor {} is missing", name_, spec.name);
   const bool is_vector = spec.role == tape::Role::kVector;
   const Shape shape = is_vector ? Shape{spec.cols} : Shape{spec.rows, spec.cols};
@@ -82,25 +65,56 @@ Result<const StoredTensor*> ModelFiles::find(const tape::ParameterSpec& spec) co
 
 Status ModelFiles::check(const std::vector<tape::ParameterSpec>& specs) const {
   std::set<std::string_view> used;
+  const tape::ParameterSpec* embedding = nullptr;
   bool has_head = false;
   for (const tape::ParameterSpec& spec : specs) {
     NAITE_ASSIGN(const StoredTensor* tensor, find(spec));
     used.insert(tensor->name);
     has_head |= spec.role == tape::Role::kHead;
+    if (spec.role == tape::Role::kEmbedding) embedding = &spec;
   }
-  for (const StoredTensor& tensor : safetensors_ ? safetensors_->tensors() : gguf_->tensors()) {
-    const bool tied_copy = !has_head && tensor.name == kHead;
-    if (used.contains(tensor.name) || is_derived(tensor.name) || tied_copy) continue;
+  for (const StoredTensor& tensor : tensors()) {
+    if (used.contains(tensor.name) || is_derived(tensor.name)) continue;
+    if (!has_head && embedding != nullptr && tensor.name == kHead) {
+      NAITE_TRY(check_tied_head(tensor, *embedding));
+      continue;
+    }
     return fail("{}: the tensor {} has no place in a model of type {}", name_,
                 shown_name(tensor.name), config_.value("model_type", std::string("?")));
   }
   return {};
 }
 
+// transformers 4 puts the table in the head's place, transformers 5 keeps both: only where they are
+// the same do all agree on what the model is.
+Status ModelFiles::check_tied_head(const StoredTensor& head,
+                                   const tape::ParameterSpec& embedding) const {
+  NAITE_ASSIGN(const StoredTensor* table, find(embedding));
+  bool same = head.shape == table->shape;
+  if (same && head.type == table->type) {
+    same = head.bytes == table->bytes;
+  } else if (same) {
+    std::vector<float> a(static_cast<size_t>(embedding.size())), b(a.size());
+    NAITE_TRY(read_floats(head, a));
+    NAITE_TRY(read_floats(*table, b));
+    same = a == b;
+  }
+  if (same) return {};
+  return fail(
+      "{}: {} differs from {}, although tie_word_embeddings is true: set it to false in "
+      "config.json to use both, or remove the head",
+      name_, kHead, embedding.name);
+}
+
 Status ModelFiles::read(const tape::ParameterSpec& spec, std::span<float> out) const {
   NAITE_ASSIGN(const StoredTensor* tensor, find(spec));
   if (const Status status = read_floats(*tensor, out); !status)
     return fail("{}: {}", name_, status.error().message);
+  const auto wrong =
+      std::count_if(out.begin(), out.end(), [](float x) { return !std::isfinite(x); });
+  if (wrong != 0)
+    return fail("{}: the tensor {} holds {} values that are no finite numbers: the model is broken",
+                name_, spec.name, wrong);
   if (!gguf_) return {};
   const Transform transform = gguf_names_.find(spec.name)->second.transform;
   const int64_t cols = spec.role == tape::Role::kVector ? 1 : spec.cols;
@@ -113,13 +127,24 @@ Status ModelFiles::read(const tape::ParameterSpec& spec, std::span<float> out) c
 
 Result<std::string> ModelFiles::tokenizer_json() const {
   if (gguf_) return tokenizer_from_gguf(*gguf_);
+  NAITE_TRY(expect_tokenizer(path_));
   return read_file(path_ / "tokenizer.json");
+}
+
+StoredType ModelFiles::common_dtype() const {
+  bool is_half = true, is_bf16 = true;
+  for (const StoredTensor& tensor : tensors()) {
+    if (is_derived(tensor.name)) continue;
+    is_half &= tensor.type == StoredType::kF16;
+    is_bf16 &= tensor.type == StoredType::kBf16;
+  }
+  return is_half ? StoredType::kF16 : is_bf16 ? StoredType::kBf16 : StoredType::kF32;
 }
 
 Result<json> ModelFiles::optional_json(const char* file) const {
   std::error_code ignored;
   if (!fs::exists(path_ / file, ignored)) return json::object();
-  NAITE_ASSIGN(json value, read_json(path_ / file));
+  NAITE_ASSIGN(json value, read_model_json(path_ / file));
   if (!value.is_object()) return fail("{}/{}: is not a table", name_, file);
   return value;
 }
@@ -127,6 +152,10 @@ Result<json> ModelFiles::optional_json(const char* file) const {
 Result<json> ModelFiles::tokenizer_config() const {
   if (gguf_) return tokenizer_config_from_gguf(*gguf_);
   NAITE_ASSIGN(json config, optional_json("tokenizer_config.json"));
+  // Where older programs wrote the names of special tokens.
+  NAITE_ASSIGN(const json names, optional_json("special_tokens_map.json"));
+  for (const auto& [key, token] : names.items())
+    if (!config.contains(key)) config[key] = token;
   std::error_code ignored;
   if (fs::exists(path_ / "chat_template.jinja", ignored)) {
     NAITE_ASSIGN(config["chat_template"], read_file(path_ / "chat_template.jinja"));
@@ -137,6 +166,26 @@ Result<json> ModelFiles::tokenizer_config() const {
 Result<json> ModelFiles::generation_config() const {
   if (gguf_) return generation_config_from_gguf(*gguf_);
   return optional_json("generation_config.json");
+}
+
+Result<TokenUse> ModelFiles::tokens(int64_t vocab_size) const {
+  TokenFiles files;
+  const auto named = [&](const char* file) { return is_gguf() ? name_ : name_ + "/" + file; };
+  NAITE_ASSIGN(const std::string text, tokenizer_json());
+  files.tokenizer.name = tokenizer_name();
+  NAITE_ASSIGN(files.tokenizer.value, parse_model_json(text, files.tokenizer.name));
+  files.tokenizer_config.name = named("tokenizer_config.json");
+  NAITE_ASSIGN(files.tokenizer_config.value, tokenizer_config());
+  files.generation.name = named("generation_config.json");
+  NAITE_ASSIGN(files.generation.value, generation_config());
+  files.config = {config_name(), config_};
+  if (!gguf_) {
+    files.special_tokens.name = named("special_tokens_map.json");
+    NAITE_ASSIGN(files.special_tokens.value, optional_json("special_tokens_map.json"));
+    files.added_tokens.name = named("added_tokens.json");
+    NAITE_ASSIGN(files.added_tokens.value, optional_json("added_tokens.json"));
+  }
+  return use_tokens(files, vocab_size);
 }
 
 }  // namespace naite::formats

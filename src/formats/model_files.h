@@ -14,6 +14,7 @@
 #include "formats/architectures.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
+#include "formats/token_ids.h"
 #include "tape/record.h"
 
 namespace naite::formats {
@@ -27,19 +28,32 @@ class ModelFiles {
   const nlohmann::json& config() const { return config_; }
   std::string config_name() const { return is_gguf() ? name_ : name_ + "/config.json"; }
 
-  // Every parameter is there in its shape, and nothing is there that the model would not use.
+  // Every parameter is there in its shape, and nothing is there that the model would not use: a
+  // head beside tied embeddings must be their copy. Tables that follow from the config
+  // (*.rotary_emb.inv_freq, rope_freqs.weight) may be there.
   Status check(const std::vector<tape::ParameterSpec>& specs) const;
-  // One parameter's values; `out` has spec.size() places.
+  // One parameter's values; `out` has spec.size() places. Values that are no finite numbers are an
+  // error that names the tensor.
   Status read(const tape::ParameterSpec& spec, std::span<float> out) const;
+
+  // The type that holds every tensor of floating-point numbers as it is: F32, F16 or BF16.
+  StoredType common_dtype() const;
 
   Result<std::string> tokenizer_json() const;
   std::string tokenizer_name() const { return is_gguf() ? name_ : name_ + "/tokenizer.json"; }
   // tokenizer_config.json and generation_config.json; empty tables if there are none.
   Result<nlohmann::json> tokenizer_config() const;
   Result<nlohmann::json> generation_config() const;
+  // The tokens that begin and end a text, after checking that the tokenizer and all that stands
+  // beside it fit a vocabulary of this size.
+  Result<TokenUse> tokens(int64_t vocab_size) const;
 
  private:
   Result<const StoredTensor*> find(const tape::ParameterSpec& spec) const;
+  const std::vector<StoredTensor>& tensors() const {
+    return safetensors_ ? safetensors_->tensors() : gguf_->tensors();
+  }
+  Status check_tied_head(const StoredTensor& head, const tape::ParameterSpec& embedding) const;
   Result<nlohmann::json> optional_json(const char* file) const;
 
   std::filesystem::path path_;
@@ -49,9 +63,5 @@ class ModelFiles {
   std::optional<Gguf> gguf_;
   std::map<std::string, GgufName, std::less<>> gguf_names_;
 };
-
-// The token that a tokenizer.json puts before every text (a TemplateProcessing that begins with a
-// special token); -1 if there is none.
-int32_t begin_token_of(const nlohmann::json& tokenizer);
 
 }  // namespace naite::formats

@@ -7,6 +7,8 @@
 #include <optional>
 #include <set>
 
+#include "formats/model_json.h"
+
 namespace naite::formats {
 
 namespace fs = std::filesystem;
@@ -17,6 +19,7 @@ namespace {
 constexpr uint64_t kHeaderBytesMax = 100'000'000;
 constexpr size_t kRankMax = 16;
 constexpr std::string_view kMetadataKey = "__metadata__";
+constexpr std::string_view kWeights = "model.safetensors";
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 
 std::optional<StoredType> type_of_name(std::string_view name) {
@@ -158,8 +161,8 @@ Status place_tensors(std::vector<Entry>& entries, std::string_view data, std::st
     const std::string shown = shown_name(entry.tensor.name);
     const uint64_t begin = entry.offsets[0], end = entry.offsets[1];
     if (begin > end || end > data.size())
-      return fail("{}: tensor {} lies at bytes {} to {}, outside the data ({} bytes)", name, shown,
-                  begin, end, data.size());
+      return fail("{}: {}tensor {} lies at bytes {} to {}, outside the data ({} bytes)", name,
+                  begin > end ? "" : "truncated: ", shown, begin, end, data.size());
     if (begin != covered)
       return fail("{}: tensor {} begins at byte {} of the data where {} is expected: {}", name,
                   shown, begin, covered, begin < covered ? "tensors overlap" : "there is a hole");
@@ -187,27 +190,6 @@ Status check_unique(const std::vector<StoredTensor>& sorted, std::string_view na
 void sort_by_name(std::vector<StoredTensor>& tensors) {
   std::sort(tensors.begin(), tensors.end(),
             [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
-}
-
-// The index of a sharded model: file -> the tensors that it must provide.
-Result<std::map<std::string, std::set<std::string>>> read_index(const fs::path& path) {
-  NAITE_ASSIGN(const MappedFile file, MappedFile::open(path));
-  if (file.bytes().size() > kHeaderBytesMax)
-    return fail("{}: the index has {} bytes; at most {} are allowed", path.string(),
-                file.bytes().size(), kHeaderBytesMax);
-  NAITE_ASSIGN(const json index, parse_json(file.bytes(), path.string()));
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
-    return fail("{}: has no table `weight_map`", path.string());
-  std::map<std::string, std::set<std::string>> shards;
-  for (const auto& [tensor, shard] : index["weight_map"].items()) {
-    const std::string value = shard.is_string() ? shard.get<std::string>() : "";
-    if (value.empty() || value == ".." || value.find('/') != std::string::npos ||
-        value.find('\0') != std::string::npos)
-      return fail("{}: tensor {} is not mapped to the name of a file beside the index",
-                  path.string(), shown_name(tensor));
-    shards[value].insert(tensor);
-  }
-  return shards;
 }
 
 // The JSON of one string, quoted and escaped.
@@ -248,6 +230,9 @@ Status check_names(const std::vector<TensorSpec>& specs) {
 
 Result<SafetensorsHeader> parse_safetensors(std::string_view file, std::string_view name) {
   uint64_t header_bytes = 0;
+  const bool has_header = file.size() > sizeof header_bytes && file[sizeof header_bytes] == '{';
+  if (file.empty() || (!has_header && what_is(file.substr(0, kForeignBytes))))
+    return unreadable(file, name, fail("{}: not a safetensors file", name));
   if (file.size() < sizeof header_bytes)
     return fail("{}: not a safetensors file: {} bytes, at least 8 are needed", name, file.size());
   std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
@@ -276,35 +261,83 @@ Result<SafetensorsHeader> parse_safetensors(std::string_view file, std::string_v
   return out;
 }
 
+Result<std::map<std::string, std::set<std::string>>> parse_index(std::string_view text,
+                                                                 std::string_view name) {
+  if (text.size() > kHeaderBytesMax)
+    return fail("{}: the index has {} bytes; at most {} are allowed", name, text.size(),
+                kHeaderBytesMax);
+  NAITE_ASSIGN(const json index, parse_model_json(text, name));
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+    return fail("{}: has no table `weight_map`", name);
+  std::map<std::string, std::set<std::string>> shards;
+  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+    const std::string value = shard.is_string() ? shard.get<std::string>() : "";
+    if (value.empty() || value == "." || value == ".." ||
+        value.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos)
+      return fail("{}: tensor {} is not mapped to the name of a file beside the index", name,
+                  shown_name(tensor));
+    shards[value].insert(tensor);
+  }
+  return shards;
+}
+
+namespace {
+
+using Shards = std::map<std::string, std::set<std::string>>;
+
+// The files of a model; an empty set of tensors stands for whatever the file holds.
+Result<Shards> shards_of(const fs::path& directory) {
+  std::error_code ignored;
+  const bool has_one = fs::exists(directory / kWeights, ignored);
+  const fs::path index = directory / kIndexName;
+  if (!fs::exists(index, ignored)) {
+    if (has_one) return Shards{{std::string(kWeights), {}}};
+    return fail("{}: holds neither {} nor {}", directory.string(), kWeights, kIndexName);
+  }
+  NAITE_ASSIGN(const std::string text, read_file(index));
+  NAITE_ASSIGN(const Shards shards, parse_index(text, index.string()));
+  // Readers differ in which of the two they take.
+  if (has_one && !shards.contains(std::string(kWeights)))
+    return fail("{}: holds {}, and an index of other files: remove one of them", directory.string(),
+                kWeights);
+  for (const auto& [file, tensors] : shards)
+    if (!fs::exists(directory / file, ignored))
+      return fail("{}: {} is not there, although the index places {} tensors in it: fetch it",
+                  directory.string(), shown_name(file), tensors.size());
+  return shards;
+}
+
+Status expect_placed(const SafetensorsHeader& header, const std::set<std::string>& wanted,
+                     const std::string& name) {
+  std::set<std::string> absent = wanted;
+  for (const StoredTensor& tensor : header.tensors)
+    if (absent.erase(tensor.name) == 0)
+      return fail(
+          "{}: holds the tensor {}, which {} does not place there: other programs would read "
+          "it all the same",
+          name, shown_name(tensor.name), kIndexName);
+  if (absent.empty()) return {};
+  return fail("{}: lacks the tensor {}, which {} places there", name, shown_name(*absent.begin()),
+              kIndexName);
+}
+
+}  // namespace
+
 Result<Safetensors> Safetensors::open(const fs::path& path) {
   std::error_code ignored;
-  std::map<std::string, std::set<std::string>> shards;
-  fs::path parent = path;
-  if (!fs::is_directory(path, ignored)) {
-    parent = path.parent_path();
-    shards[path.filename().string()] = {};
-  } else if (fs::exists(path / "model.safetensors", ignored)) {
-    shards["model.safetensors"] = {};
-  } else if (fs::exists(path / kIndexName, ignored)) {
-    NAITE_ASSIGN(shards, read_index(path / kIndexName));
-  } else {
-    return fail("{}: holds neither model.safetensors nor {}", path.string(), kIndexName);
+  const bool is_directory = fs::is_directory(path, ignored);
+  Shards shards = {{path.filename().string(), {}}};
+  if (is_directory) {
+    NAITE_ASSIGN(shards, shards_of(path));
   }
-
+  const fs::path parent = is_directory ? path : path.parent_path();
   Safetensors out;
   for (const auto& [file, wanted] : shards) {
     const std::string name = (parent / file).string();
     NAITE_ASSIGN(MappedFile mapped, MappedFile::open(parent / file));
     NAITE_ASSIGN(SafetensorsHeader header, parse_safetensors(mapped.bytes(), name));
-    size_t found = 0;
-    for (StoredTensor& tensor : header.tensors) {
-      if (!wanted.empty() && !wanted.contains(tensor.name)) continue;
-      out.tensors_.push_back(std::move(tensor));
-      ++found;
-    }
-    if (!wanted.empty() && found != wanted.size())
-      return fail("{}: holds {} of the {} tensors that {} places there", name, found, wanted.size(),
-                  kIndexName);
+    if (!wanted.empty()) NAITE_TRY(expect_placed(header, wanted, name));
+    for (StoredTensor& tensor : header.tensors) out.tensors_.push_back(std::move(tensor));
     if (out.metadata_.empty()) out.metadata_ = std::move(header.metadata);
     out.files_.push_back(std::move(mapped));
   }

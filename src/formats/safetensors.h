@@ -10,13 +10,15 @@
 // exactly, without holes or overlaps; names are unique; metadata values are strings; N is at most
 // 100 MB. A model in several files has `model-00001-of-0000N.safetensors` and
 // `model.safetensors.index.json`:
-// {"metadata": {"total_size": BYTES}, "weight_map": {tensor: file}}.
+// {"metadata": {"total_size": BYTES}, "weight_map": {tensor: file}}. Every file must hold exactly
+// the tensors that the index places there: readers of whole files would see others too.
 //
 // Reading maps the files and checks every statement of the header before anything is used; memory
 // is bounded by a small multiple of the header. A file that breaks a rule gives one line that names
 // it.
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +36,10 @@ struct SafetensorsHeader {
 
 // Parse the bytes of one file; `name` stands in messages. The views point into `file`.
 Result<SafetensorsHeader> parse_safetensors(std::string_view file, std::string_view name);
+
+// The text of an index: each file, by a name without a path, with the tensors that it must hold.
+Result<std::map<std::string, std::set<std::string>>> parse_index(std::string_view text,
+                                                                 std::string_view name);
 
 // An open file, or a directory with model.safetensors or model.safetensors.index.json.
 class Safetensors {

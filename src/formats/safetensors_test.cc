@@ -111,7 +111,8 @@ TEST(Safetensors, ShardsAndTheirIndexReadBack) {
     const Result<Safetensors> opened = Safetensors::open(directory);
     return opened ? std::string() : opened.error().message;
   };
-  EXPECT_NE(message_with("c.scalar", "c.absent").find("holds 2 of the 3"), std::string::npos);
+  EXPECT_NE(message_with("c.scalar", "c.absent").find("holds the tensor c.scalar"),
+            std::string::npos);
   EXPECT_NE(message_with("model-00001-of-00002.safetensors", "../x").find("beside the index"),
             std::string::npos);
   EXPECT_NE(message_with("weight_map", "weight_maps").find("weight_map"), std::string::npos);
@@ -187,6 +188,67 @@ TEST(Safetensors, HostileHeadersAreRefusedInOneLine) {
   expect_refused(R"({"__metadata__":{"a":1}})", "", "__metadata__");
   expect_refused(R"({"__metadata__":{"a":"","a":""}})", "", "twice");
   expect_refused(R"({"__metadata__":{},"__metadata__":{}})", "", "twice");
+}
+
+TEST(Safetensors, FilesOfOtherKindsAreCalledWhatTheyAre) {
+  EXPECT_NE(refusal("").find("is empty"), std::string::npos);
+  EXPECT_NE(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+                .find("a Git LFS pointer"),
+            std::string::npos);
+  EXPECT_NE(refusal("<!DOCTYPE html><html></html>").find("an HTML page"), std::string::npos);
+  EXPECT_NE(refusal("PK\x03\x04 archive").find("a zip archive"), std::string::npos);
+  EXPECT_NE(refusal("\x80\x02}q").find("pickle"), std::string::npos);
+}
+
+// The length of a header may look like the mark of a pickle.
+TEST(Safetensors, LengthsAreNoMarks) {
+  std::string header = R"({"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}})";
+  header.resize(0x280, ' ');
+  EXPECT_EQ(refusal(file_of(header, "1")), "");
+}
+
+// Two files that hold "a" and "b", and an index of them.
+struct Sharded {
+  fs::path directory = fresh_directory("sharded");
+  ~Sharded() { fs::remove_all(directory); }
+  void write(const std::string& file, const std::vector<std::string>& names) const {
+    std::vector<TensorSpec> specs;
+    for (const std::string& name : names) specs.push_back({name, StoredType::kF32, {2}});
+    ASSERT_TRUE(write_safetensors(directory / file, specs, {}, deliver));
+  }
+  std::string open(const std::string& index) const {
+    EXPECT_TRUE(write_file(directory / "model.safetensors.index.json", index));
+    const Result<Safetensors> file = Safetensors::open(directory);
+    return file ? "" : file.error().message;
+  }
+};
+
+TEST(Safetensors, AnIndexMustSayWhatTheFilesHold) {
+  const Sharded sharded;
+  sharded.write("one", {"a"});
+  sharded.write("two", {"b"});
+  const auto expect = [&](const std::string& map, std::string_view says) {
+    const std::string message = sharded.open("{\"weight_map\":" + map + "}");
+    EXPECT_EQ(message.empty(), says.empty()) << map << " gives: " << message;
+    EXPECT_NE(message.find(says), std::string::npos) << map << " gives: " << message;
+  };
+  const std::string good = R"({"a":"one","b":"two"})";
+  expect(good, "");
+  expect(R"({"a":"one","a":"two","b":"two"})", "the key `a` stands twice");
+  expect(R"({"a":"one","b":"three"})", "three is not there");
+  expect(R"({"a":"one","c":"two"})", "holds the tensor b");
+  expect(R"({"a":"one","b":"two","c":"two"})", "lacks the tensor c");
+  for (const char* outside : {"../two", "/two", "..", ".", "x/two", "", "x\\\\two"})
+    expect(fmt::format(R"({{"a":"one","b":"{}"}})", outside), "not mapped to the name of a file");
+  expect(R"(["a"])", "no table `weight_map`");
+  sharded.write("two", {"a", "b"});  // another "a", for those who read whole files
+  expect(good, "two: holds the tensor a");
+  sharded.write("two", {"b", "more"});
+  expect(good, "two: holds the tensor more");
+  sharded.write("two", {"b"});
+  sharded.write("model.safetensors", {"a", "b"});
+  expect(good, "remove one of them");
+  expect(R"({"a":"model.safetensors","b":"model.safetensors"})", "");
 }
 
 TEST(Safetensors, DepthAndLongNamesCostNothing) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
 #include "formats/quantize.h"
@@ -174,6 +175,26 @@ Status decode_floats(StoredType type, std::string_view bytes, std::span<float> o
     default:
       return fail("{} does not hold floating-point numbers", info.name);
   }
+}
+
+Result<ValueCounts> count_values(StoredType type, std::string_view bytes) {
+  constexpr int64_t kElements = 4096;  // whole blocks of every type
+  const StoredTypeInfo& info = stored_type_info(type);
+  std::vector<float> values;
+  ValueCounts counts;
+  while (!bytes.empty()) {
+    const auto piece =
+        bytes.substr(0, static_cast<size_t>(kElements / info.block_elements * info.block_bytes));
+    bytes.remove_prefix(piece.size());
+    values.resize(piece.size() / static_cast<size_t>(info.block_bytes) *
+                  static_cast<size_t>(info.block_elements));
+    NAITE_TRY(decode_floats(type, piece, values));
+    for (const float value : values) {
+      counts.not_finite += std::isfinite(value) ? 0 : 1;
+      counts.zero += value == 0 ? 1 : 0;
+    }
+  }
+  return counts;
 }
 
 Status encode_floats(StoredType type, std::span<const float> values, std::string& out) {

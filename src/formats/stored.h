@@ -76,6 +76,11 @@ uint16_t float_to_half(float value);
 // The elements as fp32. `out` has one place for each; integer types cannot be read so.
 Status read_floats(const StoredTensor& tensor, std::span<float> out);
 Status decode_floats(StoredType type, std::string_view bytes, std::span<float> out);
+struct ValueCounts {
+  int64_t not_finite = 0, zero = 0;
+};
+// What the values are that the bytes stand for.
+Result<ValueCounts> count_values(StoredType type, std::string_view bytes);
 // The bytes of `values` in a floating-point or quantised type; appended to `out`.
 Status encode_floats(StoredType type, std::span<const float> values, std::string& out);
 

@@ -2,6 +2,7 @@
 #include "infer/infer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace naite::infer {
@@ -15,7 +16,13 @@ constexpr double kLog2E = 1.44269504088896340736;
 
 }  // namespace
 
-int32_t sample(std::span<const float> logits, const SamplingOptions& options, int64_t position) {
+Result<int32_t> sample(std::span<const float> logits, const SamplingOptions& options,
+                       int64_t position) {
+  for (const float logit : logits)
+    if (!std::isfinite(logit))
+      return fail(
+          "the logits are no numbers: the model's weights are broken, or too large for the "
+          "type that it computes in");
   const auto best = std::max_element(logits.begin(), logits.end());
   if (options.temperature <= 0) return static_cast<int32_t>(best - logits.begin());
   std::vector<double> weight(logits.size());
@@ -123,13 +130,20 @@ Result<std::span<const float>> Generator::append(std::span<const int32_t> tokens
 
 Result<int64_t> Generator::generate(std::span<const int32_t> prompt, const SamplingOptions& options,
                                     const std::function<bool(int32_t)>& emit) {
+  const auto vocab_size = static_cast<int64_t>(logits_.size());
+  for (const int32_t id : prompt)
+    if (id < 0 || id >= vocab_size)
+      return fail("the prompt has the token id {}, but the model's vocab_size is {}", id,
+                  vocab_size);
   reset();
   int64_t emitted = 0;
   std::vector<int32_t> next(prompt.begin(), prompt.end());
   while (emitted < options.max_tokens && length_ + static_cast<int64_t>(next.size()) <= capacity_) {
     NAITE_ASSIGN(const std::span<const float> logits, append(next));
-    const int32_t token = sample(logits, options, length_);
-    if (token == options.stop_token) break;
+    NAITE_ASSIGN(const int32_t token, sample(logits, options, length_));
+    if (std::find(options.stop_tokens.begin(), options.stop_tokens.end(), token) !=
+        options.stop_tokens.end())
+      break;
     ++emitted;
     if (!emit(token)) break;
     next.assign(1, token);

@@ -18,11 +18,13 @@ struct SamplingOptions {
   double temperature = 0.8;  // 0: always the most likely token
   double top_p = 1.0;        // sample from the smallest set of tokens with this probability
   uint64_t seed = 0;
-  int32_t stop_token = -1;
+  std::vector<int32_t> stop_tokens;
 };
 
-// The next token for a row of logits. A pure function of (logits, options, position).
-int32_t sample(std::span<const float> logits, const SamplingOptions& options, int64_t position);
+// The next token for a row of logits; an error if one of them is no number. A pure function of
+// (logits, options, position).
+Result<int32_t> sample(std::span<const float> logits, const SamplingOptions& options,
+                       int64_t position);
 
 class Generator {
  public:
@@ -37,8 +39,9 @@ class Generator {
   // last.
   Result<std::span<const float>> append(std::span<const int32_t> tokens);
 
-  // Continues a prompt; `emit` gets every new token and says whether to go on. The stop token ends
-  // the sequence and is not emitted. Returns the number of tokens emitted.
+  // Continues a prompt; `emit` gets every new token and says whether to go on. A stop token ends
+  // the sequence and is not emitted. Returns the number of tokens emitted. An error: an id of the
+  // prompt is none of the model's, or the logits are no numbers.
   Result<int64_t> generate(std::span<const int32_t> prompt, const SamplingOptions& options,
                            const std::function<bool(int32_t)>& emit);
   int64_t bytes() const;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace naite::infer {
@@ -87,12 +88,59 @@ TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
 
 TEST(Sample, IsGreedyAtZeroAndStaysInTheNucleus) {
   const std::vector<float> logits{0.0f, 3.0f, 2.9f, -5.0f};
-  EXPECT_EQ(sample(logits, {.temperature = 0}, 0), 1);
+  EXPECT_EQ(*sample(logits, {.temperature = 0, .stop_tokens = {}}, 0), 1);
   int counts[4] = {};
   for (int i = 0; i < 2000; ++i)
-    ++counts[sample(logits, {.temperature = 1, .top_p = 0.9, .seed = 1}, i)];
+    ++counts[*sample(logits, {.temperature = 1, .top_p = 0.9, .seed = 1, .stop_tokens = {}}, i)];
   EXPECT_EQ(counts[0] + counts[3], 0);
   EXPECT_NEAR(counts[1] / 2000.0, 0.525, 0.04);
+}
+
+TEST(Sample, LogitsThatAreNoNumbersAreAnError) {
+  for (const float wrong :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for (const double temperature : {0.0, 1.0}) {
+      const std::vector<float> logits{0.0f, wrong, 1.0f};
+      const Result<int32_t> token =
+          sample(logits, {.temperature = temperature, .stop_tokens = {}}, 0);
+      ASSERT_FALSE(token.ok());
+      EXPECT_TRUE(token.error().message.starts_with("the logits are no numbers"));
+    }
+}
+
+TEST_P(Generators, StopsAtAnyOfItsTokensAndRefusesIdsBeyondTheModel) {
+  set_float_mode();
+  ThreadPool pool(1);
+  Result<std::unique_ptr<kernels::Kernels>> cpu = kernels::make_cpu(pool, "");
+  ASSERT_TRUE(cpu.ok());
+  const std::unique_ptr<model::Model> model = small_model(GetParam());
+  tape::Parameters parameters(**cpu, DType::kF32, model::parameters_of(*model));
+  for (int p = 0; p < parameters.size(); ++p) {
+    std::vector<float> values(parameters.specs()[p].size());
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(random_unit(5, Purpose::kInitialTensor, i, p) - 0.5);
+    (*cpu)->upload(parameters.master(p).data, values.data(), parameters.master(p).bytes());
+  }
+  Generator generator(*model, parameters, 32);
+  const std::vector<int32_t> prompt{1, 2, 3};
+  std::vector<int32_t> tokens;
+  const auto count = [&](const std::vector<int32_t>& stops) {
+    tokens.clear();
+    return *generator.generate(prompt, {.max_tokens = 8, .temperature = 0, .stop_tokens = stops},
+                               [&](int32_t token) {
+                                 tokens.push_back(token);
+                                 return true;
+                               });
+  };
+  EXPECT_EQ(count({}), 8);
+  const int32_t first = tokens[0];
+  EXPECT_EQ(count({-1, first}), 0);
+  for (const int32_t id : {-1, 50, INT32_MAX}) {
+    const std::vector<int32_t> beyond{1, id};
+    const auto refused = generator.generate(beyond, {}, [](int32_t) { return true; });
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find(fmt::format("the token id {}", id)), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -332,6 +332,10 @@ Result<StartWeights> grow(const fs::path& checkpoint, const Recipe& recipe, Thre
   NAITE_ASSIGN(const std::unique_ptr<model::Model> parent,
                model::make_model(files.config(), files.config_name() + ":", false));
   NAITE_TRY(files.check(model::parameters_of(*parent)));
+  std::error_code ignored;
+  if (files.is_gguf() || fs::exists(checkpoint / "tokenizer.json", ignored))
+    if (const Result<formats::TokenUse> use = files.tokens(parent->vocab_size()); !use)
+      return use.error();
   NAITE_ASSIGN(const std::unique_ptr<model::Model> child, recipe.make_model(parent->vocab_size()));
   if (const Status status = check_growth(parent->config(), child->config()); !status)
     return fail("{} cannot grow from {}: {}", recipe.name, files.name(), status.error().message);

@@ -286,13 +286,15 @@ Result<std::vector<std::pair<std::string, std::string>>> Run::samples() {
     options.temperature = recipe.sample.temperature;
     options.top_p = recipe.sample.top_p;
     options.seed = static_cast<uint64_t>(recipe.seed);
-    options.stop_token = end;
+    if (end >= 0) options.stop_tokens = {end};
     std::vector<int32_t> tokens;
-    NAITE_TRY(generator.generate(ids, options, [&](int32_t token) {
+    const Result<int64_t> count = generator.generate(ids, options, [&](int32_t token) {
       tokens.push_back(token);
       return true;
-    }));
-    out.emplace_back(prompt, prompt + tokenizer.decode(tokens, true));
+    });
+    // A sample that fails is no reason to stop: what is wrong shows in the loss.
+    out.emplace_back(prompt, count.ok() ? prompt + tokenizer.decode(tokens, true)
+                                        : count.error().message);
   }
   return out;
 }
