@@ -13,9 +13,11 @@ using nlohmann::json;
 
 const std::set<std::string_view> kIrrelevant = {
     // where it comes from
-    "model_type", "architectures", "name", "name_or_path", "transformers_version", "auto_map",
-    "torch_dtype", "dtype", "use_bfloat16", "bfloat16", "fp16", "bf16", "fp32", "license",
-    "unsloth_version", "unsloth_fixed",
+    "model_type", "architectures", "name", "transformers_version", "auto_map", "torch_dtype",
+    "dtype", "use_bfloat16", "bfloat16", "fp16", "bf16", "fp32", "license", "unsloth_version",
+    "unsloth_fixed", "name_or_path", "model_name", "revision", "version", "library_name",
+    "pipeline_tag", "tags", "language", "datasets", "description", "author", "is_llama_config",
+    "is_decoder", "trust_remote_code", "base_model_name_or_path", "num_parameters",
     // the vocabulary: formats/token_ids.h checks it
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id",
     "unk_token_id", "decoder_start_token_id", "tokenizer_class", "prefix",
@@ -100,7 +102,7 @@ Status check_dtypes(const json& config, const std::string& where) {
 }  // namespace
 
 bool is_irrelevant_key(std::string_view key) {
-  return key.starts_with('_') || kIrrelevant.contains(key);
+  return key.starts_with('_') || key.starts_with("transformers.js") || kIrrelevant.contains(key);
 }
 
 bool is_neutral_value(std::string_view key, const json& value) {

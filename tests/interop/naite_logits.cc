@@ -112,10 +112,14 @@ Status write_gradients(const model::Model& model, const formats::ModelFiles& fil
       });
 }
 
-std::vector<int32_t> ids_of(const std::string& line) {
+Result<std::vector<int32_t>> ids_of(const std::string& line, const model::Model& model) {
   std::istringstream words(line);
   std::vector<int32_t> ids;
-  for (int32_t id = 0; words >> id;) ids.push_back(id);
+  for (int32_t id = 0; words >> id;) {
+    if (id < 0 || id >= model.vocab_size())
+      return fail("the token id {} is none of the model's {}", id, model.vocab_size());
+    ids.push_back(id);
+  }
   return ids;
 }
 
@@ -131,11 +135,13 @@ Status interop_run(const char* path, const char* ids_path, const char* out_path)
   NAITE_ASSIGN(const std::unique_ptr<kernels::Kernels> kernels, kernels::make_cpu(pool, ""));
   if (ids_path != nullptr) {
     NAITE_ASSIGN(const std::string text, read_file(ids_path));
-    return write_gradients(*model, files, *kernels, ids_of(text.substr(0, text.find('\n'))),
-                           out_path);
+    NAITE_ASSIGN(const std::vector<int32_t> ids, ids_of(text.substr(0, text.find('\n')), *model));
+    return write_gradients(*model, files, *kernels, ids, out_path);
   }
-  for (std::string line; std::getline(std::cin, line);)
-    NAITE_TRY(write_logits(*model, files, *kernels, ids_of(line)));
+  for (std::string line; std::getline(std::cin, line);) {
+    NAITE_ASSIGN(const std::vector<int32_t> ids, ids_of(line, *model));
+    NAITE_TRY(write_logits(*model, files, *kernels, ids));
+  }
   return {};
 }
 
