@@ -9,6 +9,8 @@
 #include <numeric>
 #include <vector>
 
+#include "base/interruptible.h"
+
 namespace naite {
 namespace {
 
@@ -176,6 +178,28 @@ TEST(ThreadPool, WhatATaskThrowsReachesTheCaller) {
       pool.run(20, [&](int64_t, int) { ++done; });
       ASSERT_EQ(done, 20);
     }
+  }
+}
+
+TEST(ThreadPool, AStopEndsWhatIsInterruptible) {
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    std::atomic<bool> stop{false};
+    std::atomic<int> done{0};
+    const auto loop = [&] {
+      pool.run(1000, [&](int64_t, int) {
+        if (++done == 100) stop = true;
+      });
+    };
+    {
+      const Interruptible until(&stop);
+      EXPECT_THROW(loop(), Interrupted);
+      EXPECT_LT(done, 100 + threads + 1);
+      EXPECT_THROW(loop(), Interrupted);
+    }
+    done = 0;
+    loop();
+    EXPECT_EQ(done, 1000);
   }
 }
 

@@ -10,7 +10,9 @@ namespace naite {
 constexpr size_t kFileNameMax = 128;  // bytes
 
 inline bool is_file_name(std::string_view name) {
-  const auto plain = [](unsigned char c) { return c >= 0x20 && c != 0x7f && c != '/' && c != '\\'; };
+  const auto plain = [](unsigned char c) {
+    return c >= 0x20 && c != 0x7f && c != '/' && c != '\\';
+  };
   return !name.empty() && name.size() <= kFileNameMax && name[0] != '.' && name[0] != '-' &&
          std::all_of(name.begin(), name.end(), plain);
 }

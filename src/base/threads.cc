@@ -6,10 +6,12 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
 #include "base/float_mode.h"
+#include "base/interruptible.h"
 #include "base/machine_limits.h"
 
 #if defined(__x86_64__)
@@ -33,6 +35,12 @@ void pause_briefly() {
 #endif
 }
 
+thread_local const std::atomic<bool>* stop_of_thread = nullptr;
+
+bool is_set(const std::atomic<bool>* stop) {
+  return stop != nullptr && stop->load(std::memory_order_relaxed);
+}
+
 template <class Done>
 void wait_until(std::atomic<uint32_t>& value, int spins, Done done) {
   for (int i = 0; i < spins; ++i) {
@@ -48,6 +56,10 @@ void wait_until(std::atomic<uint32_t>& value, int spins, Done done) {
 
 }  // namespace
 
+Interruptible::Interruptible(const std::atomic<bool>* stop)
+    : outer_(std::exchange(stop_of_thread, stop)) {}
+Interruptible::~Interruptible() { stop_of_thread = outer_; }
+
 // The caller waits for the tasks that somebody has taken, never for a thread to turn up: one that
 // lost its processor to another program between two loops holds nobody up, and what it would have
 // done the others do. Whoever holds a task of a loop keeps the loop open, so the fields below it
@@ -61,11 +73,13 @@ struct ThreadPool::Team {
   alignas(64) int64_t num_tasks = 0;
   void* context = nullptr;
   Function function = nullptr;
+  const std::atomic<bool>* stop = nullptr;
   std::atomic<bool> stopping{false};
   std::mutex mutex;              // of `exception`
   std::exception_ptr exception;  // the first that a task threw; the caller throws it again
 
   void run_task(int64_t task, int thread) {
+    if (is_set(stop)) return;
     try {
       function(context, task, thread);
     } catch (...) {
@@ -118,20 +132,26 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::run_erased(int64_t num_tasks, void* context, Function function) {
   Team& team = *team_;
   NAITE_DEBUG_CHECK(float_mode_is_set(), "a computing thread without the contract's float mode");
+  const std::atomic<bool>* const stop = stop_of_thread;
   if (num_threads_ == 1 || num_tasks <= 1) {
-    for (int64_t task = 0; task < num_tasks; ++task) function(context, task, 0);
+    for (int64_t task = 0; task < num_tasks; ++task) {
+      if (is_set(stop)) throw Interrupted();
+      function(context, task, 0);
+    }
     return;
   }
   NAITE_CHECK(num_tasks <= UINT32_MAX, "{} tasks", num_tasks);
   team.num_tasks = num_tasks;
   team.context = context;
   team.function = function;
+  team.stop = stop;
   team.unfinished.store(static_cast<uint32_t>(num_tasks), std::memory_order_relaxed);
   team.untaken.store(num_tasks, std::memory_order_release);
   team.loops.fetch_add(1, std::memory_order_release);
   team.loops.notify_all();
   team.work(0);
   wait_until(team.unfinished, team.spins, [](uint32_t left) { return left == 0; });
+  if (is_set(stop)) team.exception = std::make_exception_ptr(Interrupted());
   if (team.exception) std::rethrow_exception(std::exchange(team.exception, nullptr));
 }
 

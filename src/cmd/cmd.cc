@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/cmd.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -12,12 +14,22 @@ namespace naite::cmd {
 
 namespace {
 
-std::atomic<bool> stop_requested{false};
+std::atomic<bool> stop_requested{false}, has_work{false};
+std::atomic<int> exit_code_when_stopped{0};
+
+void on_alarm(int) {
+  if (has_work.load()) return;
+  constexpr std::string_view kLine = "\nnaite: stopped; the same command goes on\n";
+  static_cast<void>(!::write(STDERR_FILENO, kLine.data(), kLine.size()));
+  ::_exit(exit_code_when_stopped.load());
+}
 
 void on_signal(int signal) {
   if (stop_requested.exchange(true)) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
+  } else if (!has_work.load()) {
+    ::alarm(1);
   }
 }
 
@@ -50,11 +62,15 @@ int report_error(const Error& error) {
   return 1;
 }
 
-const std::atomic<bool>& watch_signals() {
+const std::atomic<bool>& watch_signals(int exit_code) {
+  exit_code_when_stopped = exit_code;
+  std::signal(SIGALRM, on_alarm);
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   return stop_requested;
 }
+
+void wait_for_saving() { has_work = true; }
 
 bool sleep_or_stop(const std::atomic<bool>& stop, double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);

@@ -34,8 +34,12 @@ int report_error(const Error& error);
 // only at the beginning of a word, so not in --run=~/x.
 void expand_home_in_paths(CLI::App& app);
 
-// SIGINT and SIGTERM set the flag that is returned; a second one ends the process at once.
-const std::atomic<bool>& watch_signals();
+// SIGINT and SIGTERM set the flag that is returned; a second one ends the process at once. Whoever
+// has nothing to save ends a second after the first one even in the middle of something long, with
+// `exit_code`: all files appear whole or not at all.
+const std::atomic<bool>& watch_signals(int exit_code);
+// From now on there is something to save: only the flag, and a second signal, end the process.
+void wait_for_saving();
 
 // Waits; returns early, with true, when a signal asks to stop.
 bool sleep_or_stop(const std::atomic<bool>& stop, double seconds);

@@ -79,7 +79,7 @@ Status run_follow(const FollowArguments& arguments) {
   const fs::path directory =
       arguments.directory.empty() ? url.substr(url.rfind('/') + 1) : arguments.directory;
   ledger::HttpOptions options;
-  const std::atomic<bool>& stop = watch_signals();
+  const std::atomic<bool>& stop = watch_signals(0);
   options.stop = &stop;
   const auto shown = std::make_shared<bool>(false);
   NAITE_ASSIGN(verify::Mirror mirror,

@@ -39,7 +39,7 @@ Status run_publish(const PublishArguments& arguments) {
     const fs::path whole = fs::absolute(arguments.run, code).lexically_normal();
     name = (whole.has_filename() ? whole : whole.parent_path()).filename().string();
   }
-  const std::atomic<bool>& stop = watch_signals();
+  const std::atomic<bool>& stop = watch_signals(0);
   const std::string where = (fs::path(arguments.tree) / name).string();
   std::string last;
   do {

@@ -39,6 +39,7 @@ class ConsoleObserver final : public train::Observer {
   }
 
   void step(const train::StepReport& r) override {
+    wait_for_saving();
     const double now = now_seconds();
     const bool last = r.step == r.total_steps;
     if (!terminal_ && !last && r.step > 3 && now - printed_ < kPlainLineSeconds) return;
@@ -125,7 +126,7 @@ int run_train(const TrainArguments& arguments) {
   request.from = arguments.from;
   request.run_directory = arguments.run.empty() ? "runs/" + recipe->first().name : arguments.run;
   request.stop_after_step = arguments.stop_after_step;
-  request.stop = &watch_signals();
+  request.stop = &watch_signals(0);
   request.keys = arguments.keys;
   request.beacon_value = arguments.beacon_value;
   request.witnesses = settings->witnesses;

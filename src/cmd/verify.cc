@@ -118,7 +118,7 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
     NAITE_ASSIGN(request.policy, verify::Policy::load(arguments.policy));
   }
   NAITE_ASSIGN(const Machine machine, make_machine(arguments.threads));
-  request.stop = &watch_signals();
+  request.stop = &watch_signals(1);
   const bool terminal = ::isatty(STDERR_FILENO) != 0;
   bool shown = false;
   if (terminal)

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/interruptible.h"
+
 namespace naite::train {
 
 namespace {
@@ -83,8 +85,9 @@ Status Stepper::begin(const std::vector<float>& masters, formats::TrainingState&
   return engine_->load(host);
 }
 
-Status Stepper::load(int64_t step, record::StoredCheckpoint& stored, formats::TrainingState& host) {
-  NAITE_TRY(enter(curriculum_.stage_of(step)));
+Status Stepper::load(const Recipe& stage, int64_t step, record::StoredCheckpoint& stored,
+                     formats::TrainingState& host) {
+  NAITE_TRY(enter(stage));
   engine_->shapes(host);
   NAITE_TRY(stored.read(host));
   NAITE_TRY(engine_->load(host));
@@ -92,8 +95,12 @@ Status Stepper::load(int64_t step, record::StoredCheckpoint& stored, formats::Tr
   return {};
 }
 
-Result<StepResult> Stepper::advance(const Accept& accept) {
-  NAITE_ASSIGN(const StepResult result, engine_->gradient(*loader_, step_));
+Result<StepResult> Stepper::advance(const Accept& accept, const std::atomic<bool>* stop) {
+  const auto gradient = [&] {
+    const Interruptible until(stop);
+    return engine_->gradient(*loader_, step_);
+  };
+  NAITE_ASSIGN(const StepResult result, gradient());
   NAITE_TRY(accept(result));
   NAITE_TRY(engine_->update(step_, result.grad_norm));
   ++step_;

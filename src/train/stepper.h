@@ -48,12 +48,14 @@ class Stepper {
   Status begin();
   // The same from given weights, one parameter after another; `host` is working memory.
   Status begin(const std::vector<float>& masters, formats::TrainingState& host);
-  // Goes on from a stored state after `step` steps, through `host`.
-  Status load(int64_t step, record::StoredCheckpoint& stored, formats::TrainingState& host);
+  // Goes on in `stage` from a stored state after `step` steps, through `host`.
+  Status load(const Recipe& stage, int64_t step, record::StoredCheckpoint& stored,
+              formats::TrainingState& host);
 
-  // One step. `accept` sees it before anything is changed; its error is passed on.
+  // One step. `accept` sees it before anything is changed; its error is passed on. A stop throws
+  // Interrupted out of the gradient, and nothing is changed; the engine cannot go on then.
   using Accept = std::function<Status(const StepResult& result)>;
-  Result<StepResult> advance(const Accept& accept);
+  Result<StepResult> advance(const Accept& accept, const std::atomic<bool>* stop = nullptr);
   // After an averaging step the mean of checkpoints goes on as the parameters (AveragingOptions).
   Status average(formats::TrainingState& host);
 

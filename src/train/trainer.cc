@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/clock.h"
+#include "base/interruptible.h"
 #include "infer/infer.h"
 #include "train/loss_guard.h"
 #include "train/preparation.h"
@@ -65,11 +66,13 @@ class Run {
   Status branch_off();
   Status write_branch() const;
   void enter_pace();
+  Status steps_to(int64_t last);
   Status next_stage();
   Status check_loss(const StepResult& result);
   Status one_step();
   Status checkpoint();
   Status store(Kind kind);
+  Result<ValidationReport> measure();
   Result<std::vector<std::pair<std::string, std::string>>> samples();
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
 
@@ -88,6 +91,7 @@ class Run {
   Pace pace_;
   formats::Record measured_;           // loss, validation and branch, for the states that follow
   std::vector<int64_t> due_, audits_;  // steps of the stage's checkpoints, and of its other states
+  bool owes_checkpoint_ = false;  // of the step that it stands at: a stop kept it from being made
 };
 
 Status Run::start_or_resume(const std::vector<RunDirectory::State>& states,
@@ -143,8 +147,17 @@ Status Run::resume(const fs::path& path, bool of_another_recipe) {
                 curriculum_.total_steps());
   if (!of_another_recipe && cursor.recipe_digest != curriculum_.digest())
     return fail("{} was made by another recipe; choose another --run directory", path.string());
+  // What a stop kept from being measured and stored belongs to the stage that ended there.
+  const Recipe& before = curriculum_.stage_of(std::max<int64_t>(0, cursor.step - 1));
+  const std::vector<int64_t> due = before.checkpoint_steps();
+  owes_checkpoint_ =
+      !of_another_recipe && cursor.step > 0 &&
+      std::binary_search(due.begin(), due.end(), cursor.step) &&
+      !fs::exists(directory_.checkpoint(before.stage, cursor.step, before.tokens_at(cursor.step)));
+  measured_.loss = stored.record().loss;
   NAITE_ASSIGN(formats::TrainingState* const host, writer_.host());
-  NAITE_TRY(stepper_.load(cursor.step, stored, *host));
+  const Recipe& stage = owes_checkpoint_ ? before : curriculum_.stage_of(cursor.step);
+  NAITE_TRY(stepper_.load(stage, cursor.step, stored, *host));
   writer_.begin(cursor.step);
   NAITE_TRY(metrics_.rewind(cursor.step));
   NAITE_ASSIGN(std::deque<double> recent, metrics_.recent_losses(LossGuard::kWindow));
@@ -192,6 +205,16 @@ Result<Outcome> Run::loop(double peak_flops) {
       request_.stop_after_step >= 0 ? std::min(request_.stop_after_step, total) : total;
   pace_ = {now_seconds(), step(), 0, peak_flops};
   enter_pace();
+  try {
+    NAITE_TRY(steps_to(last));
+  } catch (const Interrupted&) {  // the half step is thrown away
+  }
+  if (writer_.stored_step() != step()) NAITE_TRY(store(Kind::kAutosave));
+  return step() < total || owes_checkpoint_ ? Outcome::kStopped : Outcome::kFinished;
+}
+
+Status Run::steps_to(int64_t last) {
+  if (owes_checkpoint_ && !stop_requested()) NAITE_TRY(checkpoint());
   while (step() < last && !stop_requested()) {
     if (step() == stepper_.stage().end_step()) NAITE_TRY(next_stage());
     NAITE_TRY(one_step());
@@ -204,8 +227,7 @@ Result<Outcome> Run::loop(double peak_flops) {
       NAITE_TRY(store(Kind::kAutosave));
     }
   }
-  if (writer_.stored_step() != step()) NAITE_TRY(store(Kind::kAutosave));
-  return step() < total ? Outcome::kStopped : Outcome::kFinished;
+  return {};
 }
 
 // What stood before a bad step is saved.
@@ -226,10 +248,11 @@ Status Run::check_loss(const StepResult& result) {
 
 Status Run::one_step() {
   const double began = now_seconds();
-  NAITE_ASSIGN(const StepResult result, stepper_.advance([this](const StepResult& r) -> Status {
+  const auto accept = [this](const StepResult& r) -> Status {
     NAITE_TRY(check_loss(r));
     return ledger_.step(step() + 1, digest_of(r));
-  }));
+  };
+  NAITE_ASSIGN(const StepResult result, stepper_.advance(accept, request_.stop));
   measured_.loss = result.loss;
   StepReport report;
   report.step = step();
@@ -246,22 +269,34 @@ Status Run::one_step() {
   return {};
 }
 
-// Averages where that is due, measures, samples, and stores the state.
-Status Run::checkpoint() {
-  if (stepper_.stage().averages_at(step())) {
-    NAITE_ASSIGN(formats::TrainingState* const host, writer_.host());
-    NAITE_TRY(stepper_.average(*host));
-  }
+// What is published with a checkpoint.
+Result<ValidationReport> Run::measure() {
+  const Interruptible until(request_.stop);
   ValidationReport report;
   report.step = step();
   report.tokens = stepper_.stage().tokens_at(step());
   NAITE_ASSIGN(report.sources, stepper_.validate());
   NAITE_ASSIGN(report.samples, samples());
+  if (stop_requested()) throw Interrupted();  // samples may have ended early
+  return report;
+}
+
+// Averages where that is due, measures, samples, and stores the state.
+Status Run::checkpoint() {
+  owes_checkpoint_ = true;
+  if (stepper_.stage().averages_at(step())) {
+    // A stop while the mean is measured must leave the state that the mean is made from.
+    if (writer_.stored_step() != step()) NAITE_TRY(store(Kind::kAutosave));
+    NAITE_ASSIGN(formats::TrainingState* const host, writer_.host());
+    NAITE_TRY(stepper_.average(*host));
+  }
+  NAITE_ASSIGN(ValidationReport report, measure());
   NAITE_TRY(metrics_.validation(report));
   measured_.validation = formats::Validation(report.sources.begin(), report.sources.end());
   report.checkpoint =
       directory_.checkpoint(stepper_.stage().stage, report.step, report.tokens).filename().string();
   NAITE_TRY(store(Kind::kCheckpoint));
+  owes_checkpoint_ = false;
   observer_.validated(report);
   return {};
 }
@@ -290,7 +325,7 @@ Result<std::vector<std::pair<std::string, std::string>>> Run::samples() {
     std::vector<int32_t> tokens;
     const Result<int64_t> count = generator.generate(ids, options, [&](int32_t token) {
       tokens.push_back(token);
-      return true;
+      return !stop_requested();
     });
     // A sample that fails is no reason to stop: what is wrong shows in the loss.
     out.emplace_back(prompt, count.ok() ? prompt + tokenizer.decode(tokens, true)
@@ -353,7 +388,11 @@ Result<Outcome> train_run(Curriculum curriculum, const TrainRequest& request,
   if (!has_seed) return Outcome::kStopped;
   Run run(curriculum, request, directory, *std::move(prepared), std::move(metrics), ledger, kernels,
           pool, observer);
-  NAITE_TRY(run.start_or_resume(states, branch));
+  try {
+    NAITE_TRY(run.start_or_resume(states, branch));
+  } catch (const Interrupted&) {  // before the first step: the same command begins again
+    return Outcome::kStopped;
+  }
   const Result<Outcome> outcome = run.loop(peak_flops);
   const Status written = run.finish();
   if (!outcome) return outcome;

@@ -59,7 +59,8 @@ Result<Finding> Replays::initial() {
     NAITE_TRY(claims_.stepper().begin());
   } else {
     NAITE_ASSIGN(record::StoredCheckpoint* const stored, open(first));
-    NAITE_TRY(claims_.stepper().load(first.step, *stored, host_));
+    const train::Recipe& stage = claims_.curriculum().stage_of(first.step);
+    NAITE_TRY(claims_.stepper().load(stage, first.step, *stored, host_));
   }
   NAITE_ASSIGN(const auto tensors, claims_.stepper().tensor_digests());
   if (tensors.size() != history_.initial.size())
@@ -107,7 +108,8 @@ Status Replays::load(const StoredState& state) {
   NAITE_ASSIGN(record::StoredCheckpoint* const stored, open(state));
   NAITE_ASSIGN(const formats::CheckpointDigests digests, stored->digests());
   if (digests.state != state.state) return fail("{} is not the state of the log", state.directory);
-  return claims_.stepper().load(state.step, *stored, host_);
+  return claims_.stepper().load(claims_.curriculum().stage_of(state.step), state.step, *stored,
+                                host_);
 }
 
 // How far the parameters moved in each interval, per step: root of the summed squares.
