@@ -88,8 +88,8 @@ Result<Finding> Claims::log(Report& report) {
   if (history_.commitment.origin != log.head.origin)
     return fail("the log is {}, its commitment was made for {}", log.head.origin,
                 history_.commitment.origin);
-  if (!history_.seed || !history_.initial_complete || history_.stored.empty())
-    return fail("the log ends before the first state: there is nothing to verify yet");
+  has_begun_ = history_.seed && history_.initial_complete && !history_.stored.empty();
+  if (!has_begun_) return fail("the log ends before the first state");
   report.origin = log.head.origin;
   report.head = log.head;
   report.commitment = sha256_hex(history_.commitment_entry);

@@ -31,6 +31,7 @@ class Claims {
   const data::Manifest& manifest() const { return manifest_; }
   const data::Tokenizer& tokenizer() const { return *tokenizer_; }
   bool is_unsigned() const { return unsigned_; }
+  bool has_begun() const { return has_begun_; }  // false: the log has no state yet
   // The training, as the recipe says it.
   train::Stepper& stepper() { return *stepper_; }
   // The stage whose last steps led to the state; for the first state of a run, the one it begins.
@@ -55,6 +56,7 @@ class Claims {
   ledger::Note note_;
   std::optional<ledger::Verifier> signer_;
   bool unsigned_ = false;
+  bool has_begun_ = true;
   train::Curriculum curriculum_;
   data::Manifest manifest_;
   std::optional<data::Tokenizer> tokenizer_;

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <set>
 
+#include "ledger/canonical_json.h"
 #include "ledger/server_testing.h"
 #include "record/cosign.h"
 #include "record/publish.h"
@@ -158,6 +159,18 @@ TEST_F(Published, AnotherHistoryIsRefused) {
   EXPECT_FALSE(publish("honest", "mine"));
   EXPECT_FALSE(publish("honest", "../mine"));
   EXPECT_EQ(*read_file(tree() / "run/ledger/checkpoint"), head);
+}
+
+TEST_F(Published, WhatAClockBefore1970WroteIsRead) {
+  Forger forger(copy_of("honest"), directory_ / "keys");
+  forger.entry("commitment")["time"] = -86400;
+  forger.entry("end")["time"] = -1;
+  std::vector<std::string> entries;
+  for (const nlohmann::json& entry : forger.entries())
+    entries.push_back(*ledger::canonical_json(entry));
+  const auto history = record::RunHistory::parse(entries);
+  ASSERT_TRUE(history) << history.error().message;
+  EXPECT_EQ(history->commitment.time, -86400);
 }
 
 TEST_F(Published, WhatIsDamagedOrLeadsElsewhereIsNotPublished) {

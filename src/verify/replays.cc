@@ -39,9 +39,13 @@ Result<Finding> Replays::memory() {
     const int64_t bytes =
         train::plan_memory(claims_.stepper().model(), setting_.kernels, stage, {}).total() +
         24 * parameters + 20 * stage.train.batch_tokens;
-    if (bytes > usable)
-      return fail("training it again takes {} bytes of memory, this process may use {}", bytes,
-                  usable);
+    if (bytes > usable) {
+      fit_ = false;
+      return Finding{fmt::format("training it again takes {} bytes of memory, this process may use "
+                                 "{}: nothing is computed here",
+                                 bytes, usable),
+                     Outcome::kOpen};
+    }
     bytes_max = std::max(bytes_max, bytes);
   }
   return Finding{fmt::format("{} MiB to train it again", bytes_max >> 20)};
@@ -82,7 +86,7 @@ Result<Finding> Replays::initial() {
   return Finding{fmt::format("{} tensors and zero moments, all from the seed", tensors.size())};
 }
 
-Result<std::vector<Interval>> intervals_of(const record::RunHistory& history) {
+std::vector<Interval> intervals_of(const record::RunHistory& history) {
   std::vector<Interval> out;
   const StoredState* before = nullptr;
   for (const StoredState& state : history.stored) {
@@ -91,7 +95,6 @@ Result<std::vector<Interval>> intervals_of(const record::RunHistory& history) {
     if (before != nullptr && newest->step > before->step) out.push_back({before, newest, ""});
     before = newest;
   }
-  if (out.empty()) return fail("the log has one state: no interval to replay yet");
   return out;
 }
 
@@ -139,8 +142,9 @@ Result<std::vector<double>> Replays::changes(const std::vector<Interval>& all) {
 }
 
 Result<std::vector<Interval>> Replays::selected(Report& report) {
-  NAITE_ASSIGN(const std::vector<Interval> all, intervals_of(history_));
+  const std::vector<Interval> all = intervals_of(history_);
   report.num_intervals = static_cast<int64_t>(all.size());
+  if (all.empty()) return all;
   const Selection& selection = setting_.request.replay;
   if (selection.kind == Selection::Kind::kRange) return in_range(all);
   if (selection.kind == Selection::Kind::kSample) return sampled(all, report);
@@ -231,8 +235,8 @@ Status Replays::replay(const Interval& interval) {
   return interval.end->checkpoint ? metrics(*interval.end) : Status();
 }
 
-Result<Finding> Replays::replays(Report& report) {
-  NAITE_ASSIGN(const std::vector<Interval> chosen, selected(report));
+Result<Finding> Replays::replays(const std::vector<Interval>& chosen, Report& report) {
+  if (report.num_intervals == 0) return Finding{kNothingToReplay, Outcome::kOpen};
   std::optional<Error> wrong;
   for (const Interval& interval : chosen) {
     const Status status = replay(interval);

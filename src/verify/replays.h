@@ -12,7 +12,8 @@ struct Interval {
   const record::StoredState* end;
   std::string why;
 };
-Result<std::vector<Interval>> intervals_of(const record::RunHistory& history);
+std::vector<Interval> intervals_of(const record::RunHistory& history);
+inline constexpr const char* kNothingToReplay = "nothing to replay yet: the log has one state";
 
 class Replays {
  public:
@@ -21,13 +22,15 @@ class Replays {
 
   // Before anything of the run's size is allocated. A run may claim to be of any size.
   Result<Finding> memory();
+  bool fit() const { return fit_; }  // memory() found room
   Result<Finding> initial();
-  // Those that were asked for; the report gets each of them.
-  Result<Finding> replays(Report& report);
+  // Those that were asked for; an error if there are no such.
+  Result<std::vector<Interval>> selected(Report& report);
+  // The report gets each of them.
+  Result<Finding> replays(const std::vector<Interval>& chosen, Report& report);
 
  private:
   Result<record::StoredCheckpoint*> open(const record::StoredState& state);
-  Result<std::vector<Interval>> selected(Report& report);
   Result<std::vector<Interval>> in_range(const std::vector<Interval>& all) const;
   Result<std::vector<Interval>> sampled(const std::vector<Interval>& all, Report& report);
   Result<std::vector<double>> changes(const std::vector<Interval>& all);
@@ -40,6 +43,7 @@ class Replays {
   Claims& claims_;
   const record::RunHistory& history_;
   formats::TrainingState host_;
+  bool fit_ = true;
 };
 
 }  // namespace naite::verify

@@ -33,6 +33,8 @@ Verdict weights_verdict(const record::RunHistory& history, const Report& report,
   const bool first =
       std::any_of(report.replays.begin(), report.replays.end(),
                   [&](const Replay& replay) { return replay.first_step == first_step; });
+  if (report.find("initial") == nullptr)
+    return {"weights", "declared", "nothing could be computed with the memory that there is"};
   if (replayed == 0)
     return {"weights", "from scratch as claimed, nothing replayed",
             "the first checkpoint is what the seed gives; ask for --sample or --all"};
@@ -108,9 +110,10 @@ void conclude(const Claims& claims, const std::vector<std::string>& verifiers, b
                         verifiers.empty()
                             ? std::string()
                             : fmt::format(", as reported by {},", fmt::join(verifiers, ", ")));
-  const std::string began = history.commitment.branch.is_null()
-                                ? "began with the tensors that its seed gives"
-                                : "began with a state of another run";
+  const std::string began =
+      !history.commitment.branch.is_null() ? "began with a state of another run"
+      : report.find("initial") != nullptr  ? "began with the tensors that its seed gives"
+                                           : "whose beginning was not computed";
   const bool all_states = held(report, "states");
   report.sentence =
       fmt::format("The run {}, {}, {}, {} and its log agree, and {}. {}", report.origin, who, began,

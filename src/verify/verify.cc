@@ -34,7 +34,7 @@ bool check_states(States& states, const Vouchers& vouchers, Replays& replays, bo
   const bool asks = whole && vouchers.has_cosignatures();
   return (!asks || list.may_fail("cosigned", vouchers.cosignatures())) &&
          list.may_fail("distinct", states.distinct()) && list.may_fail("end", states.end()) &&
-         whole && list.check("memory", replays.memory()) &&
+         whole && list.check("memory", replays.memory()) && replays.fit() &&
          list.check("initial", replays.initial());
 }
 
@@ -57,10 +57,19 @@ Result<Report> verify(const VerifyRequest& request, kernels::Kernels& kernels, T
   const bool goes_on =
       claims.check_log(list) && (!source.is_whole() || list.may_fail("bytes", states.bytes())) &&
       claims.check_rest(list) && check_states(states, vouchers, replays, request.fail_fast, list);
-  if (goes_on && request.replay.kind == Selection::Kind::kReports)
+  // What cannot be asked, or not be done here, is no fault of the run.
+  if (!claims.has_begun())
+    return fail("{}: its log has no state yet: there is nothing to verify yet", report.run);
+  const bool replay = request.replay.kind != Selection::Kind::kNone;
+  if (replay && !replays.fit())
+    return fail("{}: {}; take a machine with more, or leave the replay to others", report.run,
+                report.find("memory")->detail);
+  if (goes_on && request.replay.kind == Selection::Kind::kReports) {
     list.check("reports", vouchers.reports(report));
-  else if (goes_on && request.replay.kind != Selection::Kind::kNone)
-    list.check("replay", replays.replays(report));
+  } else if (goes_on && replay) {
+    NAITE_ASSIGN(const std::vector<Interval> chosen, replays.selected(report));
+    list.check("replay", replays.replays(chosen, report));
+  }
   if (setting.stopped()) return fail("interrupted");
   conclude(claims, vouchers.verifiers(), request.policy.has_value(), report);
   return report;
