@@ -71,6 +71,47 @@ TEST(EventWriter, ContinuesItsFileAndCutsATornRecord) {
   fs::remove_all(directory);
 }
 
+TEST(Event, KnowsItsStep) {
+  EXPECT_EQ(step_of_event(scalar_event(1.0, 0, "a", 1.0f)), 0);
+  EXPECT_EQ(step_of_event(scalar_event(1.0, 300, "a", 1.0f)), 300);
+  EXPECT_EQ(step_of_event(text_event(1.0, int64_t{1} << 40, "a", "text")), int64_t{1} << 40);
+  EXPECT_EQ(step_of_event(session_start_event(1.0, 7)), 7);
+  EXPECT_EQ(step_of_event(""), -1);
+  EXPECT_EQ(step_of_event("\x1a\x7f"
+                          "brain"),
+            -1);                                            // a length beyond the end
+  EXPECT_EQ(step_of_event("\x0f\x10\x05"), -1);             // no such wire type
+  EXPECT_EQ(step_of_event("\x1a\x02\x10\x05\x10\x09"), 9);  // what looks like a step in a string
+}
+
+// Whatever files there are, and however they end: later steps go, the rest stays as it was.
+TEST(EventWriter, RewindsAllFilesAndBeginsASession) {
+  const fs::path directory = fresh_directory("tfevents-rewind");
+  const fs::path old = directory / "events.out.tfevents.0000000012.host.1.0";
+  const std::string kept = event_record(scalar_event(1.0, 3, "a", 1.0f));
+  ASSERT_TRUE(write_file(old, kept + event_record(scalar_event(1.0, 9, "a", 1.0f)) +
+                                  event_record(scalar_event(1.0, 4, "a", 1.0f)) + "torn"));
+  const fs::path future = directory / "events.out.tfevents.9999999998.host.1.0";
+  ASSERT_TRUE(write_file(future, ""));
+  Result<EventWriter> writer = EventWriter::open(directory);
+  ASSERT_TRUE(writer);
+  EXPECT_EQ(writer->path(), future);
+  for (int64_t step = 3; step < 8; ++step) ASSERT_TRUE(writer->scalar(step, "b", 0.5));
+  const std::string untouched = *read_file(future);
+  ASSERT_TRUE(writer->rewind(9));
+  EXPECT_EQ(*read_file(future), untouched);
+  ASSERT_TRUE(writer->rewind(4));
+  EXPECT_EQ(*read_file(old), kept + event_record(scalar_event(1.0, 4, "a", 1.0f)));
+  EXPECT_TRUE(untouched.starts_with(*read_file(future)));
+  EXPECT_LT(read_file(future)->size(), untouched.size());
+  EXPECT_GT(writer->path().filename(), future.filename());  // read last, whatever the clock says
+  ASSERT_TRUE(writer->scalar(5, "b", 0.5));
+  const std::string added = *read_file(writer->path());
+  EXPECT_EQ(whole_records(added), added.size());
+  EXPECT_NE(added.find(session_start_event(0, 5).substr(9)), std::string::npos);
+  fs::remove_all(directory);
+}
+
 TEST(EventWriter, SaysWhereItCannotWrite) {
   const Result<EventWriter> writer = EventWriter::open("/nowhere/at/all");
   ASSERT_FALSE(writer);
