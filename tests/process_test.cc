@@ -160,9 +160,14 @@ TEST_F(Process, InterruptSavesAndTheSameCommandGoesOn) {
             run_directory.c_str(), nullptr);
       _exit(127);
     }
-    while (!fs::exists(run_directory + "/log.jsonl")) usleep(2000);
-    kill(child, signal);
     int status = 0;
+    pid_t ended = 0;
+    while (ended == 0 && !fs::exists(run_directory + "/log.jsonl")) {
+      usleep(2000);
+      ended = waitpid(child, &status, WNOHANG);
+    }
+    ASSERT_EQ(ended, 0) << "it ended before its first step, with status " << status;
+    kill(child, signal);
     waitpid(child, &status, 0);
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     EXPECT_EQ(run(train(run_directory)).exit_code, 0);
