@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <new>
+#include <sstream>
 
 #include "base/base.h"
 #include "base/machine_limits.h"
@@ -66,7 +67,12 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    if (error.get_exit_code() == 0) {  // --help, --version
+      std::ostringstream out;
+      const int code = app.exit(error, out, out);
+      put("{}", out.str());
+      return code;
+    }
     std::string line = error.what();
     for (char& c : line)
       if (c == '\n') c = ' ';
