@@ -115,6 +115,7 @@ if [ $all = 1 ]; then
   step "the quickstart has one digest" tests/quickstart_digests build/naite
   step "5,000 changes of a run are found" changes 5000
   step "AArch64 gives the same bits" tests/aarch64/run
+  step "the second implementation" tests/second_implementation/run
   step "fuzzing" env JOBS="$jobs" tools/fuzz 60
 fi
 if [ $soak = 1 ]; then
