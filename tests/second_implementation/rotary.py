@@ -23,7 +23,8 @@ def frequencies(config):
         kept, stretched = length < original / high, length > original / low
         return np.select([kept, stretched], [f, f / factor], between), 1.0
     if kind == "yarn":
-        return yarn(f, i, width, theta, scaling)
+        return yarn(f, i, width, theta, {
+            "original_max_position_embeddings": config["max_position_embeddings"]} | scaling)
     return f, 1.0
 
 
