@@ -13,6 +13,7 @@
 
 #include "data/documents.h"
 #include "data/parquet_footer.h"
+#include "data/reading_report.h"
 
 namespace naite::data {
 namespace {
@@ -65,9 +66,10 @@ class ParquetTest : public ::testing::Test {
           file, source_, strict,
           [&](const Document& document) -> Result<bool> {
             documents_.emplace_back(document.text);
+            stop_ = documents_.size() == stop_after_;
             return documents_.size() < documents_max_;
           },
-          counts_, &hashed_));
+          counts_, &hashed_, &stop_));
     return {};
   }
 
@@ -79,16 +81,21 @@ class ParquetTest : public ::testing::Test {
   fs::path dir_;
   SourceOptions source_;
   std::vector<std::string> documents_;
-  size_t documents_max_ = 1000;
+  size_t documents_max_ = 1000, stop_after_ = 0;
   ReadCounts counts_;
   ManifestFile hashed_;
+  std::atomic<bool> stop_ = false;
 };
 
 TEST_F(ParquetTest, ARowIsADocument) {
   const std::string content = parquet("하나\n\n-\n둘\n\xff\n");
   ASSERT_TRUE(read(write("a.parquet", content)).ok());
   EXPECT_THAT(documents_, ElementsAre("하나", "둘"));
+  EXPECT_EQ(counts_.records, 5);
   EXPECT_EQ(counts_.lines_skipped, 2);  // the null, the byte that is no UTF-8
+  EXPECT_EQ(losses(counts_), "2 of 5 rows (1 not UTF-8, 1 null)");
+  EXPECT_THAT(counts_.first, ElementsAre(EndsWith("a.parquet: row 3: no text: the value is null"),
+                                         HasSubstr("a.parquet: row 5: not UTF-8 at byte 0")));
   EXPECT_EQ(counts_.empty_documents, 1);
   EXPECT_EQ(hashed_.sha256, sha256_hex(content));
   EXPECT_EQ(hashed_.bytes, static_cast<int64_t>(content.size()));
@@ -103,6 +110,13 @@ TEST_F(ParquetTest, StrictMeansEveryRow) {
   status = read(write("a.parquet", parquet("x\xff\n")), true);
   EXPECT_THAT(status.error().message, HasSubstr("row 1: not UTF-8 at byte 1"));
   EXPECT_TRUE(read(write("a.parquet", parquet("\n")), true).ok());
+}
+
+TEST_F(ParquetTest, AStopIsHeardBetweenRows) {
+  stop_after_ = 1;
+  const Status status = read(write("a.parquet", parquet("하나\n둘\n셋\n")));
+  EXPECT_THAT(status.error().message, HasSubstr("interrupted"));
+  EXPECT_THAT(documents_, ElementsAre("하나"));
 }
 
 TEST_F(ParquetTest, FoldersHoldThem) {
