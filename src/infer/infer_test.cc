@@ -119,7 +119,9 @@ TEST_P(Generators, StopsAtAnyOfItsTokensAndRefusesIdsBeyondTheModel) {
     std::vector<float> values(parameters.specs()[p].size());
     for (size_t i = 0; i < values.size(); ++i)
       values[i] = static_cast<float>(random_unit(5, Purpose::kInitialTensor, i, p) - 0.5);
-    (*cpu)->upload(parameters.master(p).data, values.data(), parameters.master(p).bytes());
+    ASSERT_TRUE((*cpu)
+                    ->upload(parameters.master(p).data, values.data(), parameters.master(p).bytes())
+                    .ok());
   }
   Generator generator(*model, parameters, 32);
   const std::vector<int32_t> prompt{1, 2, 3};

@@ -148,7 +148,7 @@ MUTANTS = [
     ("kept set of a token more", B1, S, "kept = int(np.argmax(sums >= top_p * sums[-1]))",
      "kept = min(int(np.argmax(sums >= top_p * sums[-1])) + 1, len(sums) - 1)"),
     ("uniform number of all weights", B1, S, "sums > u * sums[kept]", "sums > u * sums[-1]"),
-    ("position of the token itself", B1, S, "position=len(ids) - 1 if", "position=len(ids) if"),
+    ("position of the token before", B1, S, "position=len(ids),", "position=len(ids) - 1,"),
     # Digests.
     ("the name is in the recipe's digest", F1, T, 'without(out["run"], "name")',
      'without(out["run"])'),

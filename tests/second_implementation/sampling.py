@@ -39,10 +39,10 @@ def generate(model, weights, tokenizer, prompt, count, end, **options):
     byte_of = byte_of_ids(tokenizer)
     id_of = {b: i for i, b in byte_of.items()}
     ids = [end] + [id_of[b] for b in prompt]
-    for drawn in range(count):
+    for _ in range(count):
         _, y, _ = model.forward(weights, np.array(ids), np.arange(len(ids)), [])
         logits = chain(y[-1:], weights[model.head_name].T, model.do.pairs)[0]
-        token = choose(logits, position=len(ids) - 1 if drawn else 0, **options)
+        token = choose(logits, position=len(ids), **options)
         if token == end:
             break
         ids.append(token)
