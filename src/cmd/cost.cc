@@ -13,8 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-// The program itself, its libraries and small buffers, measured on an idle run.
-constexpr int64_t kProgramBytes = int64_t{16} << 20;
 // Model flops over the peak in training: 60% for the quickstart's small matrices, 80% for larger
 // ones (docs/PERFORMANCE.md).
 constexpr double kShareOfPeak = 0.65;
@@ -119,14 +117,16 @@ Result<Cost> cost_of(const train::Curriculum& curriculum, const train::EngineOpt
     const int64_t vocab_size = stage.tokenizer.vocab_size;
     NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
                  stage.make_model(vocab_size == 256 ? 256 + data::kNumSpecialTokens : vocab_size));
-    cost.parameters = model::count_parameters(*model);
+    const model::Cost of_model = model->cost(stage.data.sequence_length);
+    cost.parameters = of_model.parameters;
+    cost.active_parameters = of_model.active_parameters;
     const train::MemoryPlan plan = train::plan_memory(*model, kernels, stage, options);
     if (plan.total() > cost.memory.total()) cost.memory = plan;
     cost.checkpoints += static_cast<int64_t>(stage.checkpoint_steps().size()) - (stage.stage > 1);
-    cost.flops += model::training_flops_per_token(*model, stage.data.sequence_length) *
+    cost.flops += of_model.training_flops *
                   static_cast<double>(stage.total_steps() * stage.train.batch_tokens);
     cost.update_flops += static_cast<double>(stage.total_steps()) *
-                         train::Optimizer::flops(stage.optimizer, model::parameters_of(*model));
+                         train::Optimizer::flops(stage.optimizer, model->parameters());
   }
   cost.steps = curriculum.total_steps();
   cost.tokens = curriculum.total_tokens();
@@ -137,6 +137,9 @@ Status print_cost(const train::Curriculum& curriculum, const MachineSettings& se
                   Machine& machine) {
   NAITE_ASSIGN(const Cost cost, cost_of(curriculum, engine_options(settings), *machine.kernels));
   put("parameters         {} ({})\n", cost.parameters, human_count(cost.parameters));
+  if (cost.active_parameters != cost.parameters)
+    put("active             {} ({}) for each token\n", cost.active_parameters,
+        human_count(cost.active_parameters));
   for (const train::Recipe& stage : curriculum.stages)
     put("{:<18} {} in {} steps of {}\n",
         curriculum.stages.size() > 1 ? fmt::format("tokens, stage {}", stage.stage) : "tokens",
@@ -169,6 +172,9 @@ Status print_cost(const train::Curriculum& curriculum, const MachineSettings& se
   line("  activations", cost.memory.activations);
   line("  validation", cost.memory.validation);
   line("  checkpointing", cost.memory.checkpoint);
+  line("  batches", cost.memory.batches);
+  if (cost.memory.samples > 0) line("  samples", cost.memory.samples);
+  if (cost.memory.averaging > 0) line("  averaging", cost.memory.averaging);
   line("  backend", cost.memory.backend);
   line("  program", kProgramBytes);
   line("  total", cost.memory_total());

@@ -5,14 +5,14 @@
 #include <string>
 
 #include "cmd/machine.h"
-#include "train/engine.h"
+#include "train/plan.h"
 
 namespace naite::cmd {
 
 struct Cost {
-  int64_t parameters = 0, tokens = 0, steps = 0, checkpoints = 0;
-  double flops = 0;         // of forward and backward
-  double update_flops = 0;  // of the optimizer
+  int64_t parameters = 0, active_parameters = 0, tokens = 0, steps = 0, checkpoints = 0;
+  double flops = 0;          // of forward and backward
+  double update_flops = 0;   // of the optimizer
   train::MemoryPlan memory;  // of the stage that takes most
   int64_t memory_total() const;
 };

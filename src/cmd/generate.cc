@@ -5,6 +5,7 @@
 #include "data/tokenizer.h"
 #include "formats/load_model.h"
 #include "infer/infer.h"
+#include "kernels/counting.h"
 #include "record/run_directory.h"
 
 namespace naite::cmd {
@@ -19,30 +20,49 @@ struct GenerateArguments {
   uint64_t seed = 1;
 };
 
+// Before any weight is read.
+Status check_memory(const formats::OpenedModel& opened, int64_t capacity,
+                    kernels::Kernels& kernels) {
+  const std::unique_ptr<kernels::CountingKernels> counting = kernels::make_counting(kernels);
+  tape::Parameters parameters(*counting, opened.compute, opened.model->parameters());
+  const infer::Generator generator(*opened.model, parameters, capacity);
+  const int64_t bytes = counting->live_bytes() + kernels.fixed_bytes() + kProgramBytes;
+  NAITE_ASSIGN(const MachineSettings settings, MachineSettings::load({}));
+  if (bytes <= settings.memory_bytes()) return {};
+  return fail(
+      "{} takes {} of memory for {} tokens and there are {}; lower --max-tokens, or take a "
+      "smaller model",
+      opened.files.name(), human_bytes(bytes), capacity, human_bytes(settings.memory_bytes()));
+}
+
 Status generate(const GenerateArguments& arguments) {
   NAITE_ASSIGN(Machine machine, make_machine(arguments.threads));
   std::filesystem::path source = arguments.model;
   if (std::filesystem::is_directory(source)) {
     NAITE_ASSIGN(source, record::model_directory(source));
   }
-  NAITE_ASSIGN(formats::LoadedModel loaded, formats::load_model(source, *machine.kernels));
+  NAITE_ASSIGN(const formats::OpenedModel opened, formats::open_model(source));
   NAITE_ASSIGN(const data::Tokenizer tokenizer,
-               data::Tokenizer::from_json(loaded.tokenizer_json, loaded.tokenizer_name));
+               data::Tokenizer::from_json(opened.tokenizer_json, opened.tokenizer_name));
   std::vector<int32_t> ids = tokenizer.encode(arguments.prompt);
-  ids.insert(ids.begin(), loaded.begin_tokens.begin(), loaded.begin_tokens.end());
+  ids.insert(ids.begin(), opened.begin_tokens.begin(), opened.begin_tokens.end());
   if (ids.empty()) return fail("--prompt is empty and the model has no token to begin with");
-  const int64_t capacity = loaded.model->max_position_embeddings();
-  if (static_cast<int64_t>(ids.size()) >= capacity)
-    return fail("--prompt has {} tokens, the model takes {}", ids.size(), capacity);
-  infer::Generator generator(
-      *loaded.model, *loaded.parameters,
-      std::min(capacity, static_cast<int64_t>(ids.size()) + arguments.max_tokens));
-  if (!loaded.not_done.empty())
-    fmt::print(stderr, "naite: generation_config.json asks for {}, which is not done\n",
-               fmt::join(loaded.not_done, ", "));
-  if (const int32_t end = tokenizer.end_of_document(); end >= 0) loaded.stop_tokens.push_back(end);
+  const auto length = static_cast<int64_t>(ids.size());
+  const int64_t longest = opened.model->max_position_embeddings();
+  if (length >= longest)
+    return fail("--prompt has {} tokens, the model takes {}", length, longest);
+  const int64_t capacity = std::min(longest, length + arguments.max_tokens);
+  NAITE_TRY(check_memory(opened, capacity, *machine.kernels));
+  NAITE_ASSIGN(const std::unique_ptr<tape::Parameters> parameters,
+               formats::load_weights(opened, *machine.kernels));
+  infer::Generator generator(*opened.model, *parameters, capacity);
+  if (!opened.not_done.empty())
+    tell("naite: generation_config.json asks for {}, which is not done\n",
+         fmt::join(opened.not_done, ", "));
+  std::vector<int32_t> stops = opened.stop_tokens;
+  if (const int32_t end = tokenizer.end_of_document(); end >= 0) stops.push_back(end);
   const infer::SamplingOptions options{arguments.max_tokens, arguments.temperature, arguments.top_p,
-                                       arguments.seed, loaded.stop_tokens};
+                                       arguments.seed, std::move(stops)};
   data::StreamDecoder decoder(tokenizer, true);
   put("{}", arguments.prompt);
   const Result<int64_t> count = generator.generate(ids, options, [&](int32_t token) {

@@ -22,6 +22,9 @@
 
 namespace naite::cmd {
 
+// The program itself, its libraries and small buffers, measured on an idle run.
+inline constexpr int64_t kProgramBytes = int64_t{16} << 20;
+
 struct MachineSettings {
   int threads = 0;  // 0: all usable processors
   int virtual_ranks = 1;

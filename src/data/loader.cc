@@ -26,43 +26,33 @@ uint64_t high_product(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(a) * b) >> 64);
 }
 
-}  // namespace
+// T + 1 neighbouring tokens of a source: a row and the token after it.
+struct Stream {
+  std::vector<int32_t> tokens;
+  std::vector<float> weights;  // empty: all 1
 
-struct Loader::State {
-  LoaderRequest request;
-  Tokenizer tokenizer = Tokenizer::bytes();
-  int32_t end_of_document = -1;
-  int64_t length = 0;  // T
-  std::vector<LoaderSource> sources;
-  Mixture mixture;
-  std::optional<CrossLingualStream> cross_lingual;  // packing = "xlda"; the mixture is unused then
-
-  void write_row(std::span<const int32_t> stream, int64_t row, const Batch& batch) const;
-  void read_cyclic(const SplitReader& split, int64_t first, std::span<int32_t> out) const;
-  void read_row(size_t source, int64_t index, std::span<int32_t> out) const;
+  Stream(int64_t length, bool has_weights)
+      : tokens(static_cast<size_t>(length + 1)),
+        weights(has_weights ? static_cast<size_t>(length + 1) : 0) {}
 };
 
-// `stream` holds T + 1 tokens: the row and the token after it.
-void Loader::State::write_row(std::span<const int32_t> stream, int64_t row,
-                              const Batch& batch) const {
-  const bool documents = request.data.attention == "document";
-  const int64_t first = row * length;
-  int64_t begin = 0;  // of the document, in this row
-  for (int64_t t = 0; t < length; ++t) {
-    const size_t at = static_cast<size_t>(first + t);
-    const int32_t token = stream[static_cast<size_t>(t)];
-    if (documents && token == end_of_document) begin = t;
-    batch.tokens[at] = token;
-    batch.targets[at] = stream[static_cast<size_t>(t + 1)];
-    batch.positions[at] = static_cast<int32_t>(t - begin);
-    batch.spans[2 * at] = static_cast<int32_t>(first + begin);
-    batch.spans[2 * at + 1] = static_cast<int32_t>(first + t + 1);
+// Where rows are written: the columns of a batch.
+struct Columns {
+  std::span<int32_t> ids, targets, positions, spans;
+  std::span<float> weights;
+
+  explicit Columns(Batch& batch)
+      : ids(batch.ints("ids")),
+        targets(batch.ints("targets")),
+        positions(batch.ints("positions")),
+        spans(batch.ints("spans")) {
+    if (batch.has("weights")) weights = batch.floats("weights");
   }
-}
+};
 
 // The split taken as a circle: after its last token comes the first one, which opens a document.
-void Loader::State::read_cyclic(const SplitReader& split, int64_t first,
-                                std::span<int32_t> out) const {
+template <class Value>
+void read_cyclic(const SplitReader& split, int64_t first, std::span<Value> out) {
   const int64_t total = split.num_tokens();
   first %= total;
   while (!out.empty()) {
@@ -74,9 +64,45 @@ void Loader::State::read_cyclic(const SplitReader& split, int64_t first,
   }
 }
 
+}  // namespace
+
+struct Loader::State {
+  LoaderRequest request;
+  Tokenizer tokenizer = Tokenizer::bytes();
+  int32_t end_of_document = -1;
+  int64_t length = 0;  // T
+  std::vector<LoaderSource> sources;
+  Mixture mixture;
+  std::optional<CrossLingualStream> cross_lingual;  // packing = "xlda"; the mixture is unused then
+
+  bool has_weights = false;
+
+  void write_row(const Stream& stream, int64_t row, const Columns& out) const;
+  void read_row(size_t source, int64_t index, Stream& out) const;
+};
+
+void Loader::State::write_row(const Stream& stream, int64_t row, const Columns& out) const {
+  const bool documents = request.data.attention == "document";
+  const int64_t first = row * length;
+  int64_t begin = 0;  // of the document, in this row
+  for (int64_t t = 0; t < length; ++t) {
+    const size_t at = static_cast<size_t>(first + t), next = static_cast<size_t>(t + 1);
+    const int32_t token = stream.tokens[static_cast<size_t>(t)];
+    if (documents && token == end_of_document) begin = t;
+    out.ids[at] = token;
+    out.targets[at] = stream.tokens[next];
+    out.positions[at] = static_cast<int32_t>(t - begin);
+    out.spans[2 * at] = static_cast<int32_t>(first + begin);
+    out.spans[2 * at + 1] = static_cast<int32_t>(first + t + 1);
+    if (out.weights.empty()) continue;
+    out.weights[at] = stream.weights[next];
+    if (out.weights[at] == 0) out.targets[at] = -1;
+  }
+}
+
 // Row `index` of all rows ever taken from a source: an epoch is a random order of the rows between
 // cuts that lie at a random offset on the circle.
-void Loader::State::read_row(size_t source, int64_t index, std::span<int32_t> out) const {
+void Loader::State::read_row(size_t source, int64_t index, Stream& out) const {
   const LoaderSource& from = sources[source];
   const int64_t epoch = index / from.rows_per_epoch;
   const PhiloxBlock random =
@@ -86,7 +112,9 @@ void Loader::State::read_row(size_t source, int64_t index, std::span<int32_t> ou
   const uint64_t offset = high_product(uint64_t{random[3]} << 32 | random[2],
                                        static_cast<uint64_t>(from.train.num_tokens()));
   const int64_t row = order.at(index % from.rows_per_epoch);
-  read_cyclic(from.train, static_cast<int64_t>(offset) + row * length, out);
+  const int64_t first = static_cast<int64_t>(offset) + row * length;
+  read_cyclic(from.train, first, std::span(out.tokens));
+  if (!out.weights.empty()) read_cyclic(from.train, first, std::span(out.weights));
 }
 
 Result<Loader> Loader::open(const LoaderRequest& request) {
@@ -114,9 +142,13 @@ Result<Loader> Loader::open(const LoaderRequest& request) {
           "source `{}`: {} training tokens, fewer than one row of {}: lower "
           "`sequence_length` or add text",
           options.name, source.train.num_tokens(), state->length);
+    state->has_weights |= source.train.has_weights() || source.validation.has_weights();
     state->sources.push_back(std::move(source));
   }
   if (request.data.packing == "xlda") {
+    if (state->has_weights)
+      return fail("{}: packing = \"xlda\" takes no text with weights; write \"concatenate\"",
+                  directory.string());
     CrossLingualStream::Request packing;
     packing.data = &state->request.data;
     for (const LoaderSource& source : state->sources) packing.splits.push_back(&source.train);
@@ -140,7 +172,12 @@ const std::string& Loader::source_name(int source) const {
   return state_->sources[static_cast<size_t>(source)].name;
 }
 
-void Loader::fill(int64_t step, int64_t first_row, int64_t num_rows, const Batch& batch) const {
+void Loader::declare(Batch& batch) const {
+  if (state_->has_weights && !batch.has("weights"))
+    batch.add_floats("weights", batch.column("ids").rows);
+}
+
+void Loader::fill(int64_t step, int64_t first_row, int64_t num_rows, Batch& batch) const {
   const State& state = *state_;
   const int64_t rows = state.request.rows_per_step;
   NAITE_CHECK(step >= 0 && step < state.request.total_steps && first_row >= 0 &&
@@ -151,7 +188,8 @@ void Loader::fill(int64_t step, int64_t first_row, int64_t num_rows, const Batch
   const PhiloxBlock random =
       random_block(state.request.seed, Purpose::kDataOrder, static_cast<uint64_t>(step), 0);
   const Permutation order(rows, {random[0], random[1]});
-  std::vector<int32_t> stream(static_cast<size_t>(state.length + 1));
+  Stream stream(state.length, state.has_weights);
+  const Columns columns(batch);
   std::vector<int64_t> before, after;
   if (!state.cross_lingual) {
     before = state.mixture.rows_before(step);
@@ -160,7 +198,7 @@ void Loader::fill(int64_t step, int64_t first_row, int64_t num_rows, const Batch
   for (int64_t row = 0; row < num_rows; ++row) {
     int64_t slot = order.at(first_row + row);
     if (state.cross_lingual) {
-      state.cross_lingual->read_row(step * rows + slot, stream);
+      state.cross_lingual->read_row(step * rows + slot, stream.tokens);
     } else {
       size_t source = 0;
       while (slot >= after[source] - before[source]) {
@@ -169,7 +207,7 @@ void Loader::fill(int64_t step, int64_t first_row, int64_t num_rows, const Batch
       }
       state.read_row(source, before[source] + slot, stream);
     }
-    state.write_row(stream, row, batch);
+    state.write_row(stream, row, columns);
   }
 }
 
@@ -202,23 +240,26 @@ int64_t Loader::num_validation_rows(int source) const {
 }
 
 int64_t Loader::fill_validation(int source, int64_t first_row, int64_t num_rows,
-                                const Batch& batch) const {
+                                Batch& batch) const {
   const State& state = *state_;
   const SplitReader& split = state.sources[static_cast<size_t>(source)].validation;
   NAITE_CHECK(first_row >= 0 && first_row + num_rows <= num_validation_rows(source),
               "validation rows {} + {} of {}", first_row, num_rows, num_validation_rows(source));
   int64_t bytes = 0;
-  std::vector<int32_t> stream(static_cast<size_t>(state.length + 1));
+  Stream stream(state.length, state.has_weights);
+  const Columns columns(batch);
   for (int64_t row = 0; row < num_rows; ++row) {
     const int64_t first = (first_row + row) * state.length;
     const size_t there = static_cast<size_t>(
-        std::min(split.num_tokens() - first, static_cast<int64_t>(stream.size())));
-    split.copy(first, std::span(stream).first(there));
-    std::fill(stream.begin() + static_cast<std::ptrdiff_t>(there), stream.end(),
+        std::min(split.num_tokens() - first, static_cast<int64_t>(stream.tokens.size())));
+    split.copy(first, std::span(stream.tokens).first(there));
+    if (state.has_weights) split.copy(first, std::span(stream.weights).first(there));
+    std::fill(stream.tokens.begin() + static_cast<std::ptrdiff_t>(there), stream.tokens.end(),
               state.end_of_document);
-    state.write_row(stream, row, batch);
+    state.write_row(stream, row, columns);
     for (int64_t t = 0; t < state.length; ++t) {
-      int32_t& target = batch.targets[static_cast<size_t>(row * state.length + t)];
+      int32_t& target = columns.targets[static_cast<size_t>(row * state.length + t)];
+      if (target < 0) continue;
       bytes += state.tokenizer.text_bytes(target);
       if (state.tokenizer.is_special(target)) target = -1;
     }

@@ -5,12 +5,13 @@
 // scheduled weights so closely that the counts are never more than a few rows off; every source is
 // walked in epochs, each a random order of its rows, cut at a random offset.
 //
-// Layout of a batch of R rows with T = sequence_length, all flattened [R * T]:
-//   tokens     the row
+// Of a batch of R rows with T = sequence_length, all flattened [R * T] (base/batch.h):
+//   ids        the row
 //   targets    the next token of the stream; -1: no loss there
 //   positions  from the document's first token in this row ("document"), or from the row ("full")
-//   spans      [R * T, 2]: token t sees keys spans[t][0] .. spans[t][1] - 1, counted in the batch:
+//   spans      token t sees keys spans[t][0] .. spans[t][1] - 1, counted in the batch:
 //              {t - positions[t], t + 1}
+//   weights    if a source has some: that of the target; a target of weight 0 is none
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -19,15 +20,11 @@
 #include <vector>
 
 #include "base/base.h"
+#include "base/batch.h"
 #include "data/manifest.h"
 #include "data/options.h"
 
 namespace naite::data {
-
-struct Batch {
-  std::span<int32_t> tokens, targets, positions;  // [R * T]
-  std::span<int32_t> spans;                       // [R * T * 2]
-};
 
 struct LoaderRequest {
   std::filesystem::path run_directory;
@@ -44,8 +41,11 @@ class Loader {
   ~Loader();
 
   int64_t sequence_length() const;
-  // Rows [first_row, first_row + num_rows) of `step`, 0 <= row < rows_per_step.
-  void fill(int64_t step, int64_t first_row, int64_t num_rows, const Batch& batch) const;
+  // Adds to a batch of text what this loader fills beyond it, if it is not there yet.
+  void declare(Batch& batch) const;
+  // Rows [first_row, first_row + num_rows) of `step`, 0 <= row < rows_per_step, into the first ones
+  // of the batch.
+  void fill(int64_t step, int64_t first_row, int64_t num_rows, Batch& batch) const;
 
   int num_sources() const;
   const std::string& source_name(int source) const;
@@ -57,8 +57,7 @@ class Loader {
   int64_t num_validation_rows(int source) const;
   // Fills rows of the held-out text, in order; the last row is padded. Special tokens are no
   // targets. Returns the number of raw bytes that the scored targets stand for.
-  int64_t fill_validation(int source, int64_t first_row, int64_t num_rows,
-                          const Batch& batch) const;
+  int64_t fill_validation(int source, int64_t first_row, int64_t num_rows, Batch& batch) const;
 
  private:
   struct State;

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "data/data.h"
+#include "data/shards.h"
 
 namespace naite::data {
 namespace {
@@ -59,16 +60,10 @@ class LoaderTest : public ::testing::Test {
     return Loader::open({dir_ / "run", options_, seed, rows, steps});
   }
 
-  struct Rows {
-    std::vector<int32_t> tokens, targets, positions, spans;
-    explicit Rows(size_t count)
-        : tokens(count), targets(count), positions(count), spans(2 * count) {}
-    Batch batch() { return {tokens, targets, positions, spans}; }
-    bool operator==(const Rows&) const = default;
-  };
-  Rows rows_of(const Loader& loader, int64_t step, int64_t first, int64_t count) {
-    Rows rows(static_cast<size_t>(count * loader.sequence_length()));
-    loader.fill(step, first, count, rows.batch());
+  static Batch rows_of(const Loader& loader, int64_t step, int64_t first, int64_t count) {
+    Batch rows = Batch::text(count * loader.sequence_length());
+    loader.declare(rows);
+    loader.fill(step, first, count, rows);
     return rows;
   }
 
@@ -82,15 +77,15 @@ TEST_F(LoaderTest, RowsArePureFunctionsOfTheirPlace) {
   prepared();
   Result<Loader> one = open(6, 50), two = open(6, 50), other_seed = open(6, 50, 2);
   ASSERT_TRUE(one.ok() && two.ok() && other_seed.ok());
-  const Rows whole = rows_of(*one, 31, 0, 6);
+  const Batch whole = rows_of(*one, 31, 0, 6);
   for (int64_t row = 5; row >= 0; --row) {
-    const Rows single = rows_of(*two, 31, row, 1);
-    EXPECT_TRUE(
-        std::equal(single.tokens.begin(), single.tokens.end(), whole.tokens.begin() + row * 16));
+    const Batch single = rows_of(*two, 31, row, 1);
+    EXPECT_TRUE(std::ranges::equal(single.ints("ids"),
+                                   whole.ints("ids").subspan(static_cast<size_t>(row) * 16, 16)));
   }
   EXPECT_EQ(rows_of(*one, 31, 0, 6), whole);
-  EXPECT_NE(rows_of(*other_seed, 31, 0, 6).tokens, whole.tokens);
-  EXPECT_NE(rows_of(*one, 30, 0, 6).tokens, whole.tokens);
+  EXPECT_FALSE(rows_of(*other_seed, 31, 0, 6) == whole);
+  EXPECT_FALSE(rows_of(*one, 30, 0, 6) == whole);
 }
 
 TEST_F(LoaderTest, SpansAndPositionsFollowDocuments) {
@@ -100,15 +95,15 @@ TEST_F(LoaderTest, SpansAndPositionsFollowDocuments) {
     options_.attention = attention;
     Result<Loader> loader = open(4, 3);
     ASSERT_TRUE(loader.ok());
-    const Rows rows = rows_of(*loader, 1, 0, 4);
+    const Batch rows = rows_of(*loader, 1, 0, 4);
     for (int t = 0; t < 64; ++t) {
       const bool starts =
-          t % 16 == 0 || (options_.attention == "document" && rows.tokens[t] == end);
-      EXPECT_EQ(rows.positions[t], starts ? 0 : rows.positions[t - 1] + 1);
-      EXPECT_EQ(rows.spans[2 * t], t - rows.positions[t]);
-      EXPECT_EQ(rows.spans[2 * t + 1], t + 1);
+          t % 16 == 0 || (options_.attention == "document" && rows.ints("ids")[t] == end);
+      EXPECT_EQ(rows.ints("positions")[t], starts ? 0 : rows.ints("positions")[t - 1] + 1);
+      EXPECT_EQ(rows.ints("spans")[2 * t], t - rows.ints("positions")[t]);
+      EXPECT_EQ(rows.ints("spans")[2 * t + 1], t + 1);
       if (t % 16 != 15) {
-        EXPECT_EQ(rows.targets[t], rows.tokens[t + 1]);
+        EXPECT_EQ(rows.ints("targets")[t], rows.ints("ids")[t + 1]);
       }
     }
   }
@@ -121,8 +116,10 @@ TEST_F(LoaderTest, AnEpochVisitsEveryTokenOnce) {
   Result<Loader> loader = open(1, rows);
   ASSERT_TRUE(loader.ok());
   std::vector<int64_t> seen(259);
-  for (int64_t step = 0; step < rows; ++step)
-    for (const int32_t token : rows_of(*loader, step, 0, 1).tokens) ++seen[token];
+  for (int64_t step = 0; step < rows; ++step) {
+    const Batch row = rows_of(*loader, step, 0, 1);
+    for (const int32_t token : row.ints("ids")) ++seen[token];
+  }
   EXPECT_EQ(std::accumulate(seen.begin(), seen.end(), int64_t{0}), rows * 16);
   // All documents are opened, but for those in the few tokens that no row covers.
   EXPECT_GE(seen[manifest.end_of_document], 35);
@@ -161,10 +158,10 @@ TEST_F(LoaderTest, CrossLingualRowsChangeLanguageAsOftenAsAsked) {
     ASSERT_TRUE(loader.ok()) << loader.error().message;
     int documents = 0, changes = 0;
     for (int64_t step = 0; step < 500; ++step) {
-      const Rows rows = rows_of(*loader, step, 0, 4);
+      const Batch rows = rows_of(*loader, step, 0, 4);
       for (int row = 0; row < 4; ++row) {
-        std::string text = bytes.decode(std::span(rows.tokens).subspan(row * 16, 16));
-        EXPECT_EQ(rows.positions[row * 16 + 15], 15);
+        std::string text = bytes.decode(rows.ints("ids").subspan(row * 16, 16));
+        EXPECT_EQ(rows.ints("positions")[row * 16 + 15], 15);
         // A document is named "ko17 ..." or "en17 ...": compare those that begin in this row.
         std::string before;
         for (size_t at = text.find("<|endoftext|>"); at != std::string::npos;
@@ -196,11 +193,65 @@ TEST_F(LoaderTest, ValidationCountsEveryByteOnce) {
   Result<Loader> loader = open(4, 10);
   ASSERT_TRUE(loader.ok());
   const int64_t count = loader->num_validation_rows(0);
-  Rows rows(static_cast<size_t>(count * 16));
-  EXPECT_EQ(loader->fill_validation(0, 0, count, rows.batch()), held_out.bytes);
-  const auto scored = std::count_if(rows.targets.begin(), rows.targets.end(),
-                                    [](int32_t target) { return target >= 0; });
+  Batch rows = Batch::text(count * 16);
+  EXPECT_EQ(loader->fill_validation(0, 0, count, rows), held_out.bytes);
+  const auto scored =
+      std::ranges::count_if(rows.ints("targets"), [](int32_t target) { return target >= 0; });
   EXPECT_EQ(scored, held_out.bytes);  // one token a byte
+}
+
+// Shards may say what the loss at each token counts; rows of other sources count 1.
+TEST_F(LoaderTest, WeightsOfTokensComeWithTheRows) {
+  add_source("a", 60, 4);
+  add_source("b", 60, 4);
+  Manifest manifest = prepared();
+  Result<Loader> plain = open(4, 3);
+  ASSERT_TRUE(plain.ok());
+  const Batch before = rows_of(*plain, 1, 0, 4);
+  EXPECT_FALSE(before.has("weights"));
+  // The same tokens again, with weights that follow from the token.
+  const auto weight_of = [](int32_t token) { return static_cast<float>(token % 3) / 2; };
+  const fs::path data = dir_ / "run" / "data";
+  ManifestSplit& split = manifest.sources[0].train;
+  Result<SplitReader> reader = SplitReader::open(data, split, manifest.token_bytes);
+  ASSERT_TRUE(reader.ok());
+  SplitWriter writer(data, "weighted", manifest.token_bytes, true);
+  for (int64_t document = 0; document < reader->num_documents(); ++document) {
+    const int64_t first = reader->document_start(document) + 1;
+    std::vector<int32_t> tokens(static_cast<size_t>(reader->document_end(document) - first));
+    reader->copy(first, std::span(tokens));
+    std::vector<float> weights;
+    for (const int32_t token : tokens) weights.push_back(weight_of(token));
+    ASSERT_TRUE(writer.begin_document(manifest.end_of_document, 0).ok());
+    ASSERT_TRUE(writer.add(tokens, static_cast<int64_t>(tokens.size()), weights).ok());
+  }
+  split = *writer.finish();
+  ASSERT_TRUE(split.shards[0].has_weights());
+  ASSERT_TRUE(write_file(data / "manifest.json", manifest.to_json().dump()).ok());
+  Result<Loader> loader = open(4, 3);
+  ASSERT_TRUE(loader.ok()) << loader.error().message;
+  const Batch rows = rows_of(*loader, 1, 0, 4);
+  EXPECT_TRUE(std::ranges::equal(rows.ints("ids"), before.ints("ids")));
+  size_t weighted = 0, masked = 0;
+  for (size_t t = 0; t < 64; ++t) {
+    const int32_t target = before.ints("targets")[t];
+    const float weight = rows.floats("weights")[t];
+    EXPECT_EQ(rows.ints("targets")[t], weight == 0 ? -1 : target);
+    masked += weight == 0;
+    weighted += weight == 0.5f;
+  }
+  EXPECT_GT(weighted, 5u);
+  EXPECT_GT(masked, 5u);
+  EXPECT_NE(digest_of({&rows, 1}), digest_of({&before, 1}));
+  ThreadPool pool(1);
+  EXPECT_TRUE(check_shards(data, manifest, pool).ok());
+  std::string bytes = *read_file(data / "weighted-00000.weights");
+  bytes[40] ^= 1;
+  ASSERT_TRUE(write_file(data / "weighted-00000.weights", bytes).ok());
+  EXPECT_THAT(check_shards(data, manifest, pool).error().message,
+              ::testing::HasSubstr("weighted-00000.weights: its SHA-256"));
+  options_.packing = "xlda";
+  EXPECT_THAT(open(4, 3).error().message, ::testing::HasSubstr("takes no text with weights"));
 }
 
 TEST_F(LoaderTest, ASingleDocumentGivesUpItsEndAtALine) {

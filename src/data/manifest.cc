@@ -12,12 +12,14 @@ constexpr int64_t kMax = INT64_MAX;
 
 json split_to_json(const ManifestSplit& split) {
   json shards = json::array();
-  for (const ManifestShard& shard : split.shards)
+  for (const ManifestShard& shard : split.shards) {
     shards.push_back({{"file", shard.file},
                       {"tokens", shard.tokens},
                       {"documents", shard.documents},
                       {"sha256", shard.sha256},
                       {"starts_sha256", shard.starts_sha256}});
+    if (shard.has_weights()) shards.back()["weights_sha256"] = shard.weights_sha256;
+  }
   return {{"documents", split.documents},
           {"bytes", split.bytes},
           {"tokens", split.tokens},
@@ -53,6 +55,7 @@ ManifestSplit read_split(Table& parent, std::string_view key) {
     shard.documents = entry.integer("documents", {}, 0, kMax);
     shard.sha256 = entry.string("sha256");
     shard.starts_sha256 = entry.string("starts_sha256");
+    shard.weights_sha256 = entry.string("weights_sha256", "");
     if (shard.file.empty() || shard.file.find('/') != std::string::npos || shard.file[0] == '.')
       entry.reject("file", "a plain file name");
     split.shards.push_back(std::move(shard));
@@ -89,6 +92,9 @@ ManifestSource read_source(Table& table) {
 
 std::string starts_name(const std::string& shard_file) {
   return shard_file.substr(0, shard_file.rfind('.')) + ".starts";
+}
+std::string weights_name(const std::string& shard_file) {
+  return shard_file.substr(0, shard_file.rfind('.')) + ".weights";
 }
 
 json Manifest::to_json() const {

@@ -7,7 +7,9 @@
 //
 // A shard is a plain array of token ids, little-endian, uint16 if the vocabulary fits, else uint32.
 // Every document is its end-of-document token (which opens it) followed by its text. Beside each
-// shard, `.starts` holds one uint64 per document: the index of its first token in the split.
+// shard, `.starts` holds one uint64 per document: the index of its first token in the split. Where
+// tokens do not all count the same, `.weights` holds one float32 per token: what the loss at it
+// counts, 0 for a token that nothing is learned from.
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -28,12 +30,15 @@ struct ManifestShard {
   std::string file;  // relative to the manifest's directory
   int64_t tokens = 0;
   int64_t documents = 0;
-  std::string sha256;         // of the token file
-  std::string starts_sha256;  // of the `.starts` file
+  std::string sha256;          // of the token file
+  std::string starts_sha256;   // of the `.starts` file
+  std::string weights_sha256;  // of the `.weights` file; empty: there is none
+  bool has_weights() const { return !weights_sha256.empty(); }
 };
 
-// The name of the file of document starts beside a shard.
+// The names of the files of document starts and of weights beside a shard.
 std::string starts_name(const std::string& shard_file);
+std::string weights_name(const std::string& shard_file);
 
 struct ManifestSplit {
   int64_t documents = 0;

@@ -141,7 +141,7 @@ Result<StoredType> dtype_of(const std::string& name, const ModelFiles& files) {
 
 Status export_hugging_face(const ModelFiles& files, const model::Model& model,
                            const fs::path& directory, const HuggingFaceOptions& options) {
-  const std::vector<tape::ParameterSpec> specs = model::parameters_of(model);
+  const std::vector<tape::ParameterSpec> specs = model.tensors();
   if (const Result<TokenUse> use = checked(files, specs, model); !use) return use.error();
   std::map<std::string, Place> by_name;
   std::vector<TensorSpec> targets;
@@ -200,7 +200,7 @@ Status export_gguf(const ModelFiles& files, const model::Model& model, const fs:
   if (quantization == std::end(kQuantizations))
     return fail("quantization {} is not known; {} are", quantization_name,
                 fmt::join(gguf_quantizations(), ", "));
-  const std::vector<tape::ParameterSpec> specs = model::parameters_of(model);
+  const std::vector<tape::ParameterSpec> specs = model.tensors();
   const json config = model.config();
   NAITE_ASSIGN(const Architecture* architecture,
                architecture_of(config["model_type"].get<std::string>()));

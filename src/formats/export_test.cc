@@ -60,7 +60,7 @@ class Export : public testing::Test {
                            R"({"pad_token": "<tool>", "chat_template": "{{ x }}"})"));
     std::map<std::string, tape::ParameterSpec> by_name;
     std::vector<TensorSpec> specs;
-    for (tape::ParameterSpec spec : model::parameters_of(*model_)) {
+    for (tape::ParameterSpec spec : model_->tensors()) {
       if (spec.name == omitted_) continue;
       if (spec.name == longer_) ++spec.cols;
       by_name[spec.name] = spec;
@@ -80,7 +80,7 @@ class Export : public testing::Test {
   // The largest difference between the weights of `files` and those of make().
   float difference(const ModelFiles& files) {
     float largest = 0.0f;
-    for (const tape::ParameterSpec& spec : model::parameters_of(*model_)) {
+    for (const tape::ParameterSpec& spec : model_->tensors()) {
       std::vector<float> values(static_cast<size_t>(spec.size()));
       const Status status = files.read(spec, values);
       EXPECT_TRUE(status) << (status ? "" : status.error().message);
@@ -111,7 +111,7 @@ TEST_F(Export, HuggingFaceDirectoriesReadBackInEveryTypeAndInShards) {
       EXPECT_TRUE(fs::exists(out / "model.safetensors.index.json") || type != StoredType::kF32);
       const Result<ModelFiles> back = ModelFiles::open(out);
       ASSERT_TRUE(back) << back.error().message;
-      EXPECT_TRUE(back->check(model::parameters_of(*model_)));
+      EXPECT_TRUE(back->check(model_->tensors()));
       EXPECT_LE(difference(*back), bound);
       EXPECT_EQ(back->config()["eos_token_id"], json({4, 5}));
       EXPECT_FALSE(export_hugging_face(*files, *model_, out, {}));  // it exists
@@ -132,7 +132,7 @@ TEST_F(Export, GgufReadsBackInEveryQuantization) {
       ASSERT_TRUE(status) << status.error().message;
       const Result<ModelFiles> back = ModelFiles::open(path);
       ASSERT_TRUE(back) << back.error().message;
-      const Status check = back->check(model::parameters_of(*model_));
+      const Status check = back->check(model_->tensors());
       EXPECT_TRUE(check) << (check ? "" : check.error().message);
       EXPECT_LE(difference(*back), bound) << name;
       const Result<std::unique_ptr<model::Model>> again =
@@ -162,7 +162,7 @@ TEST_F(Export, EveryArchitectureTravelsThroughGguf) {
     ASSERT_TRUE(status) << status.error().message;
     const Result<ModelFiles> back = ModelFiles::open(root_ / "model.gguf");
     ASSERT_TRUE(back) << back.error().message;
-    EXPECT_TRUE(back->check(model::parameters_of(*model_)));
+    EXPECT_TRUE(back->check(model_->tensors()));
     EXPECT_EQ(difference(*back), 0.0f);
     Result<std::unique_ptr<model::Model>> again = model::make_model(back->config(), "gguf", false);
     ASSERT_TRUE(again) << again.error().message;
@@ -204,7 +204,7 @@ TEST_F(Export, MissingForeignAndMisshapenTensorsAreNamed) {
   make(false, "model.layers.0.self_attn.q_proj.bias");
   Result<ModelFiles> files = ModelFiles::open(root_ / "model");
   ASSERT_TRUE(files);
-  std::vector<tape::ParameterSpec> specs = model::parameters_of(*model_);
+  std::vector<tape::ParameterSpec> specs = model_->tensors();
   EXPECT_NE(files->check(specs).error().message.find("q_proj.bias has no place"),
             std::string::npos);
   specs[0].cols += 1;
@@ -226,7 +226,7 @@ TEST_F(Export, MotifKeepsItsNamesAndHasNoGguf) {
   ASSERT_TRUE(export_hugging_face(*files, *model_, root_ / "out", {StoredType::kF32, 20000}));
   const Result<ModelFiles> back = ModelFiles::open(root_ / "out");
   ASSERT_TRUE(back) << back.error().message;
-  EXPECT_TRUE(back->check(model::parameters_of(*model_)));
+  EXPECT_TRUE(back->check(model_->tensors()));
   EXPECT_EQ(difference(*back), 0.0f);
   EXPECT_EQ(back->config()["model_type"], "Motif");
   EXPECT_EQ(back->config()["architectures"], json({"MotifForCausalLM"}));
@@ -247,15 +247,15 @@ TEST_F(Export, MotifTensorsThatAreMissingOrMisshapenAreNamed) {
     make(true, "", kMotif);
     const Result<ModelFiles> files = ModelFiles::open(root_ / "model");
     EXPECT_TRUE(files);
-    return files->check(model::parameters_of(*model_)).error().message;
+    return files->check(model_->tensors()).error().message;
   };
   const std::string directory = (root_ / "model").string();
   omitted_ = "model.layers.1.self_attn.lambda_k2";
   EXPECT_EQ(message(), directory + ": the tensor " + omitted_ + " is missing");
   omitted_.clear();
   longer_ = "model.layers.0.mlp.act_fn.weight";
-  EXPECT_EQ(message(), directory + ": the tensor " + longer_ +
-                           " has shape [4], the config asks for [3]");
+  EXPECT_EQ(message(),
+            directory + ": the tensor " + longer_ + " has shape [4], the config asks for [3]");
 }
 
 constexpr const char* kDown = "model.layers.1.mlp.down_proj.weight";

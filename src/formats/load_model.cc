@@ -3,8 +3,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "formats/model_files.h"
-
 namespace naite::formats {
 
 namespace {
@@ -47,30 +45,37 @@ std::vector<std::string> rules_of(const json& generation) {
 
 }  // namespace
 
-Result<LoadedModel> load_model(const std::filesystem::path& path, kernels::Kernels& kernels) {
-  NAITE_ASSIGN(const ModelFiles files, ModelFiles::open(path));
-  LoadedModel loaded;
-  NAITE_ASSIGN(loaded.model, model::make_model(files.config(), files.config_name() + ":", false));
-  NAITE_ASSIGN(loaded.tokenizer_json, files.tokenizer_json());
-  loaded.tokenizer_name = files.tokenizer_name();
-  const std::vector<tape::ParameterSpec> specs = model::parameters_of(*loaded.model);
-  NAITE_TRY(files.check(specs));
-  NAITE_ASSIGN(TokenUse tokens, files.tokens(loaded.model->vocab_size()));
-  loaded.begin_tokens = std::move(tokens.begin);
-  loaded.stop_tokens = std::move(tokens.stop);
-  NAITE_ASSIGN(const json generation, files.generation_config());
-  loaded.not_done = rules_of(generation);
-  const bool is_bf16 = files.common_dtype() == StoredType::kBf16;
-  loaded.parameters = std::make_unique<tape::Parameters>(
-      kernels, is_bf16 ? kernels::DType::kBf16 : kernels::DType::kF32, specs);
+Result<OpenedModel> open_model(const std::filesystem::path& path) {
+  NAITE_ASSIGN(ModelFiles files, ModelFiles::open(path));
+  OpenedModel out{std::move(files)};
+  NAITE_ASSIGN(out.model,
+               model::make_model(out.files.config(), out.files.config_name() + ":", false));
+  NAITE_TRY(out.files.check(out.model->tensors()));
+  if (out.files.common_dtype() == StoredType::kBf16) out.compute = kernels::DType::kBf16;
+  NAITE_ASSIGN(out.tokenizer_json, out.files.tokenizer_json());
+  out.tokenizer_name = out.files.tokenizer_name();
+  NAITE_ASSIGN(TokenUse tokens, out.files.tokens(out.model->vocab_size()));
+  out.begin_tokens = std::move(tokens.begin);
+  out.stop_tokens = std::move(tokens.stop);
+  NAITE_ASSIGN(const json generation, out.files.generation_config());
+  out.not_done = rules_of(generation);
+  return out;
+}
+
+Result<std::unique_ptr<tape::Parameters>> load_weights(const OpenedModel& opened,
+                                                       kernels::Kernels& kernels) {
+  const std::vector<tape::ParameterSpec>& specs = opened.model->parameters();
+  auto out = std::make_unique<tape::Parameters>(kernels, opened.compute, specs);
   std::vector<float> values;
-  for (int p = 0; p < loaded.parameters->size(); ++p) {
-    values.resize(static_cast<size_t>(specs[p].size()));
-    NAITE_TRY(files.read(specs[p], values));
-    const kernels::View master = loaded.parameters->master(p);
-    NAITE_TRY(kernels.upload(master.data, values.data(), master.bytes()));
-  }
-  return loaded;
+  for (int p = 0; p < out->size(); ++p)
+    for (int64_t i = 0; i < specs[p].count; ++i) {
+      const tape::ParameterSpec tensor = specs[p].tensor(i);
+      values.resize(static_cast<size_t>(tensor.size()));
+      NAITE_TRY(opened.files.read(tensor, values));
+      const kernels::View master = out->tensor(p, i);
+      NAITE_TRY(kernels.upload(master.data, values.data(), master.bytes()));
+    }
+  return out;
 }
 
 }  // namespace naite::formats

@@ -9,8 +9,6 @@ namespace naite::infer {
 
 namespace {
 
-using kernels::DType;
-
 constexpr int64_t kPrefillTokens = 64;  // of one prefill step; the last one is padded
 constexpr double kLog2E = 1.44269504088896340736;
 
@@ -55,12 +53,9 @@ Result<int32_t> sample(std::span<const float> logits, const SamplingOptions& opt
 Generator::Part::Part(const model::Model& model, tape::Parameters& parameters, int64_t tokens,
                       int64_t cache_rows, int64_t positions, bool with_logits, tape::States* states)
     : tape(parameters.kernels(), parameters.compute(), false),
-      inputs{tape.data("ids", DType::kI32, tokens, 1),
-             tape.data("positions", DType::kI32, tokens, 1),
-             tape.data("spans", DType::kI32, tokens, 2),
-             positions,
-             tape.data("slots", DType::kI32, tokens, 1),
-             cache_rows} {
+      inputs(model::Inputs::declare(tape, tokens, positions, cache_rows)) {
+  for (const char* name : {"ids", "positions", "slots"}) batch.add_ints(name, tokens);
+  batch.add_ints("spans", tokens, 2);
   const model::Outputs out = model.forward(tape, inputs);
   if (with_logits) {
     logits = tape::logits(out.hidden, out.head);
@@ -77,7 +72,28 @@ Generator::Generator(const model::Model& model, tape::Parameters& parameters, in
                &states_),
       decode_(model, parameters, 1, capacity + kPrefillTokens, capacity, true, &states_),
       logits_(static_cast<size_t>(model.vocab_size())) {
-  prepared_ = parameters.prepare_all();
+  prepared_ = parameters.prepare_new();
+}
+
+// Runs tokens through a part. Its other tokens are padding: they go to rows behind the sequence and
+// see only themselves.
+Status Generator::run(Part& part, std::span<const int32_t> tokens) {
+  NAITE_TRY(prepared_);
+  const std::span<int32_t> ids = part.batch.ints("ids"), positions = part.batch.ints("positions"),
+                           spans = part.batch.ints("spans"), slots = part.batch.ints("slots");
+  for (size_t t = 0; t < ids.size(); ++t) {
+    const bool real = t < tokens.size();
+    const auto slot = static_cast<int32_t>((real ? length_ : capacity_) + static_cast<int64_t>(t));
+    ids[t] = real ? tokens[t] : 0;
+    positions[t] = real ? slot : 0;
+    slots[t] = slot;
+    spans[2 * t] = real ? 0 : slot;
+    spans[2 * t + 1] = slot + 1;
+  }
+  NAITE_TRY(part.program->feed(part.batch));
+  NAITE_TRY(part.program->forward());
+  length_ += static_cast<int64_t>(tokens.size());
+  return {};
 }
 
 int64_t Generator::bytes() const {
@@ -86,43 +102,16 @@ int64_t Generator::bytes() const {
   return bytes;
 }
 
-// Runs tokens through a part of `padded` tokens. Padding goes to rows behind the sequence and sees
-// only itself.
-Status Generator::run(Part& part, std::span<const int32_t> tokens, int64_t padded) {
-  ids_.assign(padded, 0);
-  positions_.assign(padded, 0);
-  spans_.assign(2 * padded, 0);
-  slots_.assign(padded, 0);
-  for (int64_t t = 0; t < padded; ++t) {
-    const bool real = t < static_cast<int64_t>(tokens.size());
-    const auto slot = static_cast<int32_t>(real ? length_ + t : capacity_ + t);
-    ids_[t] = real ? tokens[t] : 0;
-    positions_[t] = real ? slot : 0;
-    slots_[t] = slot;
-    spans_[2 * t] = real ? 0 : slot;
-    spans_[2 * t + 1] = slot + 1;
-  }
-  NAITE_TRY(prepared_);
-  const int64_t bytes = padded * static_cast<int64_t>(sizeof(int32_t));
-  NAITE_TRY(part.program->write(part.inputs.ids, ids_.data(), bytes));
-  NAITE_TRY(part.program->write(part.inputs.positions, positions_.data(), bytes));
-  NAITE_TRY(part.program->write(part.inputs.spans, spans_.data(), 2 * bytes));
-  NAITE_TRY(part.program->write(part.inputs.slots, slots_.data(), bytes));
-  NAITE_TRY(part.program->forward());
-  length_ += static_cast<int64_t>(tokens.size());
-  return {};
-}
-
 Result<std::span<const float>> Generator::append(std::span<const int32_t> tokens) {
   NAITE_CHECK(!tokens.empty() && length_ + static_cast<int64_t>(tokens.size()) <= capacity_,
               "{} tokens after {} of {}", tokens.size(), length_, capacity_);
   std::span<const int32_t> rest = tokens.first(tokens.size() - 1);
   while (!rest.empty()) {
     const size_t count = std::min<size_t>(rest.size(), kPrefillTokens);
-    NAITE_TRY(run(prefill_, rest.first(count), kPrefillTokens));
+    NAITE_TRY(run(prefill_, rest.first(count)));
     rest = rest.subspan(count);
   }
-  NAITE_TRY(run(decode_, tokens.last(1), 1));
+  NAITE_TRY(run(decode_, tokens.last(1)));
   NAITE_TRY(decode_.program->read(decode_.logits, logits_.data(),
                                   static_cast<int64_t>(logits_.size() * sizeof(float))));
   return std::span<const float>(logits_);

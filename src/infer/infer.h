@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/batch.h"
 #include "model/model.h"
 #include "tape/tape.h"
 
@@ -28,8 +29,8 @@ Result<int32_t> sample(std::span<const float> logits, const SamplingOptions& opt
 
 class Generator {
  public:
-  // Sequences hold at most `capacity` tokens. The parameters must outlive the generator and be
-  // prepared; programs that are made here may add prepared copies, which are filled at once.
+  // Sequences hold at most `capacity` tokens. The parameters must outlive the generator. It reads
+  // the prepared copies that are there, whoever trains them, and adds those that are missing.
   Generator(const model::Model& model, tape::Parameters& parameters, int64_t capacity);
 
   int64_t capacity() const { return capacity_; }
@@ -44,7 +45,7 @@ class Generator {
   // prompt is none of the model's, or the logits are no numbers.
   Result<int64_t> generate(std::span<const int32_t> prompt, const SamplingOptions& options,
                            const std::function<bool(int32_t)>& emit);
-  int64_t bytes() const;
+  int64_t bytes() const;  // that it has allocated, the cache included
 
  private:
   // One tape over `tokens` tokens; with logits only when it decodes.
@@ -54,15 +55,15 @@ class Generator {
     tape::Tape tape;
     model::Inputs inputs;
     tape::Tensor logits;
+    Batch batch;
     std::unique_ptr<tape::Program> program;
   };
-  Status run(Part& part, std::span<const int32_t> tokens, int64_t padded);
+  Status run(Part& part, std::span<const int32_t> tokens);
 
   const int64_t capacity_;
   int64_t length_ = 0;
   tape::States states_;
   Part prefill_, decode_;
-  std::vector<int32_t> ids_, positions_, spans_, slots_;
   Status prepared_;  // the parameters' copies; run() fails where they could not be made
   std::vector<float> logits_;
 };

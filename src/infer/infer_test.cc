@@ -7,22 +7,37 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "infer/scorer.h"
+
 namespace naite::infer {
 namespace {
 
 using kernels::DType;
 
-std::unique_ptr<model::Model> small_model(const char* model_type) {
-  Result<std::unique_ptr<model::Model>> model = model::make_model({{"model_type", model_type},
-                                                                   {"vocab_size", 50},
-                                                                   {"hidden_size", 32},
-                                                                   {"intermediate_size", 48},
-                                                                   {"num_hidden_layers", 2},
-                                                                   {"num_attention_heads", 4},
-                                                                   {"num_key_value_heads", 2}},
-                                                                  "test", true);
+// With windows shorter than the texts, and longer than a step of prefill.
+std::unique_ptr<model::Model> small_model(const std::string& model_type) {
+  nlohmann::json config = {{"model_type", model_type}, {"vocab_size", 50},
+                           {"hidden_size", 32},        {"intermediate_size", 48},
+                           {"num_hidden_layers", 2},   {"num_attention_heads", 4},
+                           {"num_key_value_heads", 2}};
+  if (model_type == "mistral") config["sliding_window"] = 70;
+  if (model_type == "qwen2")
+    config.update({{"use_sliding_window", true}, {"sliding_window", 7}, {"max_window_layers", 1}});
+  if (model_type == "tri")
+    config.update({{"sliding_window", 33}, {"global_attention_freq", 2}, {"floor_scale", 8.0}});
+  Result<std::unique_ptr<model::Model>> model = model::make_model(config, "test", true);
   NAITE_CHECK(model.ok());
   return *std::move(model);
+}
+
+void set_random(tape::Parameters& parameters) {
+  for (int p = 0; p < parameters.size(); ++p) {
+    std::vector<float> values(parameters.specs()[p].size());
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(random_unit(5, Purpose::kInitialTensor, i, p) - 0.5);
+    const kernels::View master = parameters.master(p);
+    NAITE_CHECK(parameters.kernels().upload(master.data, values.data(), master.bytes()).ok());
+  }
 }
 
 // Logits of every position by one forward pass without a cache.
@@ -30,9 +45,7 @@ std::vector<float> uncached(const model::Model& model, tape::Parameters& paramet
                             const std::vector<int32_t>& ids) {
   const auto tokens = static_cast<int64_t>(ids.size());
   tape::Tape tape(parameters.kernels(), parameters.compute(), false);
-  model::Inputs in{tape.data("ids", DType::kI32, tokens, 1),
-                   tape.data("positions", DType::kI32, tokens, 1),
-                   tape.data("spans", DType::kI32, tokens, 2), tokens};
+  const model::Inputs in = model::Inputs::declare(tape, tokens, tokens);
   const model::Outputs out = model.forward(tape, in);
   const tape::Tensor logits = tape::logits(out.hidden, out.head);
   tape.keep(logits);
@@ -53,7 +66,8 @@ std::vector<float> uncached(const model::Model& model, tape::Parameters& paramet
 }
 
 class Generators : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Models, Generators, testing::Values("llama", "motif"),
+INSTANTIATE_TEST_SUITE_P(Models, Generators,
+                         testing::Values("llama", "motif", "mistral", "qwen2", "qwen3", "tri"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
@@ -63,14 +77,8 @@ TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
   ASSERT_TRUE(cpu.ok());
   const std::unique_ptr<model::Model> model = small_model(GetParam());
   for (const DType compute : {DType::kF32, DType::kBf16}) {
-    tape::Parameters parameters(**cpu, compute, model::parameters_of(*model));
-    for (int p = 0; p < parameters.size(); ++p) {
-      std::vector<float> values(parameters.specs()[p].size());
-      for (size_t i = 0; i < values.size(); ++i)
-        values[i] = static_cast<float>(random_unit(5, Purpose::kInitialTensor, i, p) - 0.5);
-      const kernels::View master = parameters.master(p);
-      NAITE_CHECK((*cpu)->upload(master.data, values.data(), master.bytes()).ok());
-    }
+    tape::Parameters parameters(**cpu, compute, model->parameters());
+    set_random(parameters);
     std::vector<int32_t> ids;
     for (int i = 0; i < 150; ++i) ids.push_back((i * 17) % 50);
     const std::vector<float> expected = uncached(*model, parameters, ids);
@@ -83,6 +91,50 @@ TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
       EXPECT_EQ(std::memcmp(logits.data(), &expected[(end - 1) * 50], 50 * sizeof(float)), 0)
           << "after token " << end << ", " << kernels::dtype_name(compute);
     }
+  }
+}
+
+// A document at the start of a batch of so many tokens.
+Batch batch_of(const std::vector<int32_t>& ids, int64_t tokens) {
+  Batch batch = Batch::text(tokens);
+  const auto count = static_cast<int64_t>(ids.size());
+  batch.pad(count);
+  for (size_t t = 0; t < ids.size(); ++t) {
+    batch.ints("ids")[t] = ids[t];
+    batch.ints("targets")[t] = t + 1 < ids.size() ? ids[t + 1] : -1;
+    batch.ints("positions")[t] = static_cast<int32_t>(t);
+    batch.ints("spans")[2 * t] = 0;
+    batch.ints("spans")[2 * t + 1] = static_cast<int32_t>(t) + 1;
+  }
+  return batch;
+}
+
+// Losses are those of the logits, and what else is in the batch changes no bit of them.
+TEST(Scorer, LossesAreThoseOfTheLogits) {
+  set_float_mode();
+  ThreadPool pool(2);
+  Result<std::unique_ptr<kernels::Kernels>> cpu = kernels::make_cpu(pool, "");
+  ASSERT_TRUE(cpu.ok());
+  const std::unique_ptr<model::Model> model = small_model("llama");
+  tape::Parameters parameters(**cpu, DType::kF32, model->parameters());
+  set_random(parameters);
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 30; ++i) ids.push_back((i * 17) % 50);
+  const std::vector<float> logits = uncached(*model, parameters, ids);
+  Scorer small(*model, parameters, 30, 64), large(*model, parameters, 64, 64);
+  const std::span<const float> first = *small.score(batch_of(ids, 30));
+  const std::span<const float> second = *large.score(batch_of(ids, 64));
+  for (size_t t = 0; t < 64; ++t) {
+    if (t + 1 >= ids.size()) {
+      EXPECT_EQ(second[t], 0);
+      continue;
+    }
+    EXPECT_EQ(first[t], second[t]);
+    double total = 0;
+    for (size_t j = 0; j < 50; ++j)
+      total += exact_exp2(1.44269504088896 * static_cast<double>(logits[50 * t + j]));
+    const double expected = exact_ln(total) - static_cast<double>(logits[50 * t + ids[t + 1]]);
+    EXPECT_NEAR(first[t], expected, 1e-5);
   }
 }
 

@@ -64,11 +64,6 @@ class Bench {
     EXPECT_TRUE(k.upload(view.data, values.data(), count * 4).ok());
     return view;
   }
-  View scalar(double value) {
-    const View view{take(dtype_bytes(wide)), wide, 1, 1};
-    fill(view, {value});
-    return view;
-  }
 
   // Outputs start poisoned with NaN: what is not written is found.
   View output(int64_t rows, int64_t cols) { return result(rows, cols, compute); }
@@ -80,8 +75,8 @@ class Bench {
     seeds_.push_back({y, dy});
     return dy;
   }
-  // The loss is sum(factor y) for outputs whose backward takes no gradient.
-  void scaled_loss(const View& y, double factor) { scaled_.push_back({y, factor}); }
+  // The loss is sum(weights y) for outputs whose backward takes the weights and no gradient.
+  void weighted_loss(const View& y, const View& weights) { seeds_.push_back({y, weights}); }
 
   Gradient gradient(const View& of) {
     const View view = result(of.rows, of.cols, of.dtype);
@@ -111,8 +106,6 @@ class Bench {
       const std::vector<double> a = read(y), b = read(dy);
       for (size_t i = 0; i < a.size(); ++i) total += a[i] * b[i];
     }
-    for (const auto& [y, factor] : scaled_)
-      for (double value : read(y)) total += factor * value;
     return total;
   }
   std::vector<std::string> bits() const {
@@ -202,7 +195,6 @@ class Bench {
   std::vector<std::pair<void*, int64_t>> allocated_;
   std::vector<View> inputs_, results_;
   std::vector<std::pair<View, View>> seeds_;
-  std::vector<std::pair<View, double>> scaled_;
   std::vector<Differentiated> gradients_;
 };
 
@@ -386,12 +378,12 @@ void loss_row(Bench& b, int64_t tokens, int64_t width, int64_t vocabulary) {
   std::vector<int32_t> targets(tokens);
   for (int64_t t = 0; t < tokens; ++t)
     targets[t] = t % 5 == 3 ? -1 : static_cast<int32_t>((t * 31) % vocabulary);
-  const View target_view = b.integers(targets);
+  const View target_view = b.integers(targets), weights = b.wide_input(tokens, 1);
   const View evaluated = b.wide_output(tokens, 1), loss = b.wide_output(tokens, 1);
   b.run(LinearCrossEntropy{evaluated, x, w.prepared, target_view});
   b.run(LinearCrossEntropyBackward{loss, b.gradient(x), b.gradient(w.master), x, w.prepared,
-                                   target_view, b.scalar(0.25)});
-  b.scaled_loss(loss, 0.25);
+                                   target_view, weights});
+  b.weighted_loss(loss, weights);
 }
 
 void update_row(Bench& b, int64_t rows, int64_t cols) {

@@ -570,7 +570,8 @@ struct LinearCrossEntropy {
 
 // Loss and gradient together (the logits would otherwise be computed twice).
 //   dz_j = compute_dtype((e_j (1 / l) - [j is the target]) scale), 0 without a target
-//   dx = chain over j of dz_j w_j;  dw = chain over tokens of dz x.  scale [1, 1] fp32.
+//   dx = chain over j of dz_j w_j;  dw = chain over tokens of dz x.  scale [T, 1] fp32: what the
+//   token's loss counts.
 struct LinearCrossEntropyBackward {
   static constexpr std::string_view kName = "linear_cross_entropy_backward";
   View loss;
@@ -586,7 +587,7 @@ struct LinearCrossEntropyBackward {
     see(in("x", x, x.rows, x.cols, kCompute));
     see(in("w", w, w.rows, x.cols, kCompute));
     see(in("targets", targets, x.rows, 1, kIndex).within(-1, w.rows));
-    see(in("scale", scale, 1, 1, kWide));
+    see(in("scale", scale, x.rows, 1, kWide));
   }
   double flops() const { return 6.0 * static_cast<double>(x.size()) * static_cast<double>(w.rows); }
 };

@@ -8,14 +8,19 @@ namespace naite::model {
 
 using tape::Role;
 
-Outputs Decoder::forward(Tape& tape, const Inputs& in) const {
-  const DecoderConfig& c = base_;
-  const Tensor table = tape.parameter({"model.embed_tokens.weight", c.vocab_size, c.hidden_size,
-                                       Role::kEmbedding, c.initializer_range});
-  Attending with{in, tables(tape, in)};
+namespace {
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+}  // namespace
 
-  Tensor x = tape::embedding(in.ids, table);  // [T, D], the residual stream
-  Tensor delta = {};                          // [T, D], what the last block adds to it
+Tensor Decoder::embed(Tape& tape, const Inputs& in) const {
+  return tape::embedding(in.ids, tape.parameter({kEmbedding, base_.vocab_size, base_.hidden_size,
+                                                 Role::kEmbedding, base_.initializer_range}));
+}
+
+Outputs Decoder::forward(Tape& tape, const Inputs& in, Tensor x) const {
+  const DecoderConfig& c = base_;
+  const Attending with{in, tables(tape, in)};
+  Tensor delta = {};  // [T, D], what the last block adds to the stream
   auto add_and_norm = [&](const std::string& name) {
     const Tensor weight = norm_weight(tape, name, c.hidden_size);
     if (delta.tape == nullptr) return tape::rms_norm(x, weight, c.rms_norm_eps);
@@ -29,23 +34,67 @@ Outputs Decoder::forward(Tape& tape, const Inputs& in) const {
     Tensor n = add_and_norm(layer + ".input_layernorm.weight");
     delta = self_attention(tape, with, n, i, layer + ".self_attn");
     n = add_and_norm(layer + ".post_attention_layernorm.weight");
-    delta = mlp(tape, n, layer + ".mlp");
+    delta = feed_forward(tape, n, i, layer + ".mlp");
   }
   tape.begin_segment();
   const Tensor hidden = add_and_norm("model.norm.weight");
-  if (c.tie_word_embeddings) return {hidden, table, std::move(with.peaks)};
-  return {hidden,
-          tape.parameter(
-              {"lm_head.weight", c.vocab_size, c.hidden_size, Role::kHead, c.initializer_range}),
-          std::move(with.peaks)};
+  if (c.tie_word_embeddings) return {hidden, tape.recorded(kEmbedding)};
+  return {hidden, tape.parameter({"lm_head.weight", c.vocab_size, c.hidden_size, Role::kHead,
+                                  c.initializer_range})};
 }
 
 std::vector<Tensor> Decoder::tables(Tape& tape, const Inputs& in) const {
   return {tape.constant("rotary", in.num_positions, base_.head_dim,
-                        base_.rotary.table(in.num_positions))};
+                        [rotary = base_.rotary, n = in.num_positions] { return rotary.table(n); })};
 }
 
-Tensor Decoder::mlp(Tape& tape, Tensor n, const std::string& name) const {
+std::vector<Tensor> Decoder::queries_keys_values(Tape& tape, Tensor n, const std::string& name,
+                                                 bool biased) const {
+  const auto projection = [&](const char* part, int64_t heads) -> tape::Weight {
+    const int64_t rows = heads * base_.head_dim;
+    const std::string full = name + part;
+    const Tensor weight = matrix(tape, full + ".weight", rows, base_.hidden_size);
+    return {weight, bias(tape, full + ".bias", rows, biased)};
+  };
+  const tape::Weight q = projection(".q_proj", base_.num_attention_heads);
+  const tape::Weight k = projection(".k_proj", base_.num_key_value_heads);
+  return tape::linear(n, {q, k, projection(".v_proj", base_.num_key_value_heads)});
+}
+
+Tensor Decoder::attend(Tape& tape, const Inputs& in, Tensor q, Tensor k, Tensor v,
+                       const kernels::AttentionArguments& arguments, const std::string& name) {
+  if (!in.watches_scores) return tape::attention(q, k, v, in.spans, arguments);
+  const tape::Attended out = tape::attention_with_peaks(q, k, v, in.spans, arguments);
+  tape.watch(name + ".scores", out.peaks, tape::Rule::kMax);
+  return out.y;
+}
+
+ScoredHeads Decoder::scored_layer(int64_t index, const std::string& part) const {
+  const std::string name = fmt::format("model.layers.{}.self_attn", index);
+  return {name + part + ".scores", name + ".q_proj.weight", name + ".k_proj.weight", {}, {},
+          base_.head_dim};
+}
+
+std::vector<ScoredHeads> Decoder::plain_scored_heads() const {
+  std::vector<ScoredHeads> out;
+  for (int64_t i = 0; i < base_.num_hidden_layers; ++i) {
+    ScoredHeads& of = out.emplace_back(scored_layer(i));
+    for (int64_t h = 0; h < base_.num_attention_heads; ++h) {
+      of.query_heads.push_back(h);
+      of.key_heads.push_back(h / (base_.num_attention_heads / base_.num_key_value_heads));
+    }
+  }
+  return out;
+}
+
+Tensor Decoder::output(Tape& tape, Tensor y, const std::string& name, bool biased) const {
+  const std::string full = name + ".o_proj";
+  const Tensor weight = matrix(tape, full + ".weight", base_.hidden_size, y.cols(), true);
+  return tape::linear(y, {{weight, bias(tape, full + ".bias", base_.hidden_size, biased)}})[0];
+}
+
+Tensor Decoder::feed_forward(Tape& tape, Tensor n, int64_t /*index*/,
+                             const std::string& name) const {
   const int64_t D = base_.hidden_size, F = base_.intermediate_size;
   const std::vector<Tensor> gate_up =
       tape::linear(n, {{matrix(tape, name + ".gate_proj.weight", F, D)},
@@ -121,17 +170,27 @@ void read_head_dim(Table& table, DecoderConfig& c) {
 
 }  // namespace
 
-void read_decoder(Table& table, int64_t max_positions, DecoderConfig& c) {
+void read_heads(Table& table, DecoderConfig& c) {
+  c.num_attention_heads = table.integer("num_attention_heads", std::nullopt, 1, kWidthMax);
+  c.num_key_value_heads =
+      optional_integer(table, "num_key_value_heads", c.num_attention_heads, kWidthMax);
+  if (c.num_attention_heads % c.num_key_value_heads != 0)
+    table.reject("num_key_value_heads",
+                 fmt::format("a divisor of num_attention_heads = {}", c.num_attention_heads));
+}
+
+void read_decoder(Table& table, const DecoderDefaults& defaults, DecoderConfig& c) {
   c.vocab_size = table.integer("vocab_size", std::nullopt, 2, INT32_MAX);
   c.hidden_size = table.integer("hidden_size", std::nullopt, 1, kWidthMax);
   c.intermediate_size = table.integer("intermediate_size", std::nullopt, 1, 4 * kWidthMax);
   c.num_hidden_layers = table.integer("num_hidden_layers", std::nullopt, 1, 4096);
   read_head_dim(table, c);
-  c.max_position_embeddings = table.integer("max_position_embeddings", max_positions, 1, INT32_MAX);
+  c.max_position_embeddings =
+      table.integer("max_position_embeddings", defaults.max_positions, 1, INT32_MAX);
   c.rms_norm_eps = table.number("rms_norm_eps", 1e-6, 0, 1);
   c.initializer_range = table.number("initializer_range", 0.02, 0, 10);
-  c.tie_word_embeddings = table.boolean("tie_word_embeddings", false);
-  c.rotary = read_rotary(table, c.head_dim, c.max_position_embeddings);
+  c.tie_word_embeddings = table.boolean("tie_word_embeddings", defaults.tied);
+  c.rotary = read_rotary(table, c.head_dim, c.max_position_embeddings, defaults.theta);
 }
 
 }  // namespace naite::model

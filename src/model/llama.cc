@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/llama.h"
-
+// Llama: Touvron et al., "LLaMA", 2023, and the dense models that keep its form; config keys and
+// tensor names as in Hugging Face transformers.
+//   llama    LlamaForCausalLM
+//   mistral  MistralForCausalLM: a query may see its last `sliding_window` keys only
+//   qwen2    Qwen2ForCausalLM: queries, keys and values have biases; windows from a layer on
+//   qwen3    Qwen3ForCausalLM: queries and keys are normed head by head before they turn
+//   tri      Trillion Labs' Tri-70B: every `global_attention_freq`-th layer sees all keys and does
+//            not turn; its queries grow with the logarithm of their position. The others turn and
+//            see a window.
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -34,6 +41,19 @@ bool is_global(const Config& c, int64_t layer) {
   return c.global_attention_freq > 0 && (layer + 1) % c.global_attention_freq == 0;
 }
 
+// A table for rope() that turns nothing and multiplies a query at position p by
+// 1 + attn_scale ln(floor((p + 1) / floor_scale) + 1): cosines that are no cosines, sines of zero.
+std::vector<float> growing_queries(const Config& c, int64_t num_positions) {
+  const int64_t half = c.head_dim / 2;
+  std::vector<float> table(static_cast<size_t>(num_positions * c.head_dim), 0.0f);
+  for (int64_t p = 0; p < num_positions; ++p) {
+    const double steps = std::floor(static_cast<double>(p + 1) / c.floor_scale);
+    const auto factor = static_cast<float>(1 + c.attn_scale * exact_ln(steps + 1));
+    std::fill_n(table.begin() + p * c.head_dim, half, factor);
+  }
+  return table;
+}
+
 class Llama final : public Decoder {
  public:
   explicit Llama(Config config) : Decoder(config), c_(std::move(config)) {}
@@ -42,6 +62,7 @@ class Llama final : public Decoder {
   int64_t attention_width() const override {
     return c_.num_hidden_layers * c_.num_attention_heads * 2 * c_.head_dim;
   }
+  std::vector<ScoredHeads> scored_heads() const override;
 
  private:
   // What a layer does with positions: tables for rope() and the window of its keys.
@@ -51,12 +72,8 @@ class Llama final : public Decoder {
   };
   std::vector<Tensor> tables(Tape& tape, const Inputs& in) const override;
   Positions positions_of(int64_t layer, const std::vector<Tensor>& tables) const;
-  std::vector<float> growing_queries(int64_t num_positions) const;
-  Tensor self_attention(Tape& tape, Attending& with, Tensor n, int64_t index,
+  Tensor self_attention(Tape& tape, const Attending& with, Tensor n, int64_t index,
                         const std::string& layer) const override;
-  Tensor attend(Attending& with, Tensor q, Tensor k, Tensor v, int64_t window,
-                const std::string& layer) const;
-  Tensor bias(Tape& tape, const std::string& name, int64_t cols, bool wanted) const;
   bool is_biased() const { return c_.variant.query_key_value_bias || c_.attention_bias; }
 
   Config c_;
@@ -66,7 +83,7 @@ std::vector<Tensor> Llama::tables(Tape& tape, const Inputs& in) const {
   std::vector<Tensor> out = Decoder::tables(tape, in);
   if (c_.global_attention_freq > 0)
     out.push_back(tape.constant("growing queries", in.num_positions, c_.head_dim,
-                                growing_queries(in.num_positions)));
+                                [c = c_, n = in.num_positions] { return growing_queries(c, n); }));
   return out;
 }
 
@@ -75,31 +92,12 @@ Llama::Positions Llama::positions_of(int64_t layer, const std::vector<Tensor>& t
   return {tables[0], tables[0], layer < c_.first_window_layer ? 0 : c_.window};
 }
 
-// A table for rope() that turns nothing and multiplies a query at position p by
-// 1 + attn_scale ln(floor((p + 1) / floor_scale) + 1): cosines that are no cosines, sines of zero.
-std::vector<float> Llama::growing_queries(int64_t num_positions) const {
-  const int64_t half = c_.head_dim / 2;
-  std::vector<float> table(static_cast<size_t>(num_positions * c_.head_dim), 0.0f);
-  for (int64_t p = 0; p < num_positions; ++p) {
-    const double steps = std::floor(static_cast<double>(p + 1) / c_.floor_scale);
-    const auto factor = static_cast<float>(1 + c_.attn_scale * exact_ln(steps + 1));
-    std::fill_n(table.begin() + p * c_.head_dim, half, factor);
-  }
-  return table;
-}
-
-Tensor Llama::self_attention(Tape& tape, Attending& with, Tensor n, int64_t index,
+Tensor Llama::self_attention(Tape& tape, const Attending& with, Tensor n, int64_t index,
                              const std::string& layer) const {
   const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads, width = c_.head_dim;
   const Inputs& in = with.in;
   const Positions positions = positions_of(index, with.tables);
-  const auto projection = [&](const std::string& name, int64_t rows) -> tape::Weight {
-    return {matrix(tape, layer + name + ".weight", rows, c_.hidden_size),
-            bias(tape, layer + name + ".bias", rows, is_biased())};
-  };
-  const std::vector<Tensor> qkv =
-      tape::linear(n, {projection(".q_proj", H * width), projection(".k_proj", K * width),
-                       projection(".v_proj", K * width)});
+  const std::vector<Tensor> qkv = queries_keys_values(tape, n, layer, is_biased());
   const auto turned = [&](Tensor x, const std::string& norm, Tensor table, int64_t heads) {
     if (c_.variant.query_key_norm)
       x = tape::rms_norm(x, norm_weight(tape, layer + norm, width), c_.rms_norm_eps, heads);
@@ -109,32 +107,14 @@ Tensor Llama::self_attention(Tape& tape, Attending& with, Tensor n, int64_t inde
   const Tensor k =
       in.remember(tape, layer + ".k", turned(qkv[1], ".k_norm.weight", positions.keys, K));
   const Tensor v = in.remember(tape, layer + ".v", qkv[2]);
-  const Tensor y = attend(with, q, k, v, positions.window, layer);  // [T, H width]
-  return tape::linear(y,
-                      {{matrix(tape, layer + ".o_proj.weight", c_.hidden_size, H * width, true),
-                        bias(tape, layer + ".o_proj.bias", c_.hidden_size, c_.attention_bias)}})[0];
-}
-
-Tensor Llama::attend(Attending& with, Tensor q, Tensor k, Tensor v, int64_t window,
-                     const std::string& layer) const {
-  const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads, width = c_.head_dim;
   const double scale = 1.0 / std::sqrt(static_cast<double>(width));
-  const kernels::AttentionArguments arguments{H, K, width, width, scale, window};
-  if (!with.in.wants_peaks || is_biased() || c_.variant.query_key_norm)
-    return tape::attention(q, k, v, with.in.spans, arguments);
-  const tape::Attended out = tape::attention_with_peaks(q, k, v, with.in.spans, arguments);
-  HeadPeaks of{out.peaks, layer + ".q_proj.weight", layer + ".k_proj.weight", {}, {}, width};
-  for (int64_t h = 0; h < H; ++h) {
-    of.query_heads.push_back(h);
-    of.key_heads.push_back(h / (H / K));
-  }
-  with.peaks.push_back(std::move(of));
-  return out.y;
+  const Tensor y = attend(tape, in, q, k, v, {H, K, width, width, scale, positions.window}, layer);
+  return output(tape, y, layer, c_.attention_bias);
 }
 
-Tensor Llama::bias(Tape& tape, const std::string& name, int64_t cols, bool wanted) const {
-  if (!wanted) return {};
-  return tape.parameter({name, 1, cols, Role::kVector, 0, 0});
+std::vector<ScoredHeads> Llama::scored_heads() const {
+  if (is_biased() || c_.variant.query_key_norm) return {};
+  return plain_scored_heads();
 }
 
 nlohmann::json Llama::config() const {
@@ -164,13 +144,8 @@ nlohmann::json Llama::config() const {
 Config read_config(Table& table, const Variant& variant, int64_t max_positions) {
   Config c{};
   c.variant = variant;
-  c.num_attention_heads = table.integer("num_attention_heads", std::nullopt, 1, kWidthMax);
-  c.num_key_value_heads =
-      optional_integer(table, "num_key_value_heads", c.num_attention_heads, kWidthMax);
-  if (c.num_attention_heads % c.num_key_value_heads != 0)
-    table.reject("num_key_value_heads",
-                 fmt::format("a divisor of num_attention_heads = {}", c.num_attention_heads));
-  read_decoder(table, max_positions, c);
+  read_heads(table, c);
+  read_decoder(table, {max_positions}, c);
   table.choice("hidden_act", "silu", {"silu"});
   return c;
 }

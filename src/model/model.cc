@@ -4,26 +4,34 @@
 #include <nlohmann/json.hpp>
 
 #include "model/config_keys.h"
-#include "model/llama.h"
-#include "model/motif.h"
 
 namespace naite::model {
 
-namespace {
+// Every architecture of the project, one line each: a file of this folder defines make_NAME().
+#define NAITE_ARCHITECTURES(X) \
+  X(llama)                     \
+  X(mistral)                   \
+  X(qwen2)                     \
+  X(qwen3)                     \
+  X(motif)                     \
+  X(tri)
 
-using Maker = Result<std::unique_ptr<Model>> (*)(Table& table);
+using Maker = Result<std::unique_ptr<Model>>(Table& table);
+#define NAITE_DECLARE(name) Maker make_##name;
+NAITE_ARCHITECTURES(NAITE_DECLARE)
+#undef NAITE_DECLARE
+
+namespace {
 
 struct Architecture {
   std::string model_type;
-  Maker make;
+  Maker* make;
 };
 
-// Every architecture of the project, one line each.
 const std::vector<Architecture>& architectures() {
-  static const std::vector<Architecture> list = {
-      {"llama", make_llama}, {"mistral", make_mistral}, {"qwen2", make_qwen2},
-      {"qwen3", make_qwen3}, {"motif", make_motif},     {"tri", make_tri},
-  };
+#define NAITE_ROW(name) {#name, make_##name},
+  static const std::vector<Architecture> list = {NAITE_ARCHITECTURES(NAITE_ROW)};
+#undef NAITE_ROW
   return list;
 }
 
@@ -56,60 +64,58 @@ Result<std::unique_ptr<Model>> make_model(const nlohmann::json& config, std::str
   return table.finish(true).error();
 }
 
+Inputs Inputs::declare(Tape& tape, int64_t tokens, int64_t num_positions, int64_t cache_rows) {
+  const auto leaf = [&](const char* name, int64_t cols) {
+    return tape.data(name, kernels::DType::kI32, tokens, cols);
+  };
+  Inputs out{leaf("ids", 1), leaf("positions", 1), leaf("spans", 2), num_positions};
+  if (cache_rows > 0) out.slots = leaf("slots", 1);
+  out.cache_rows = cache_rows;
+  return out;
+}
+
 Tensor Inputs::remember(Tape& tape, const std::string& name, Tensor x) const {
   if (cache_rows == 0) return x;
   return tape::store_rows(tape.state(name, cache_rows, x.cols()), x, slots);
 }
 
-namespace {
-
-// Records the model once, on a tape of one token, to learn its parameters.
-std::unique_ptr<Tape> record_shapes(const Model& model, const kernels::Kernels& kernels,
-                                    Outputs* outputs = nullptr) {
-  auto tape = std::make_unique<Tape>(kernels, kernels::DType::kF32, true);
-  Inputs inputs{tape->data("ids", kernels::DType::kI32, 1, 1),
-                tape->data("positions", kernels::DType::kI32, 1, 1),
-                tape->data("spans", kernels::DType::kI32, 1, 2), 1};
-  inputs.wants_peaks = outputs != nullptr;
-  Outputs recorded = model.forward(*tape, inputs);
-  if (outputs != nullptr) *outputs = std::move(recorded);
-  return tape;
+Outputs Model::forward(Tape& tape, const Inputs& inputs) const {
+  return forward(tape, inputs, embed(tape, inputs));
 }
 
-}  // namespace
-
-std::vector<tape::ParameterSpec> parameters_of(const Model& model) {
-  const std::unique_ptr<kernels::Kernels> kernels = kernels::make_reference(kernels::DType::kF32);
-  return record_shapes(model, *kernels)->parameters();
+// A tape of one token is enough to learn the parameters and how they are read.
+const Model::Recorded& Model::recorded() const {
+  std::call_once(once_, [this] {
+    const std::unique_ptr<kernels::Kernels> kernels = kernels::make_reference(kernels::DType::kF32);
+    Tape tape(*kernels, kernels::DType::kF32, true);
+    const Outputs outputs = forward(tape, Inputs::declare(tape, 1, 1));
+    recorded_.parameters = tape.parameters();
+    recorded_.tensors = tape::tensors_of(tape.parameters());
+    recorded_.multiplies.assign(tape.parameters().size(), false);
+    recorded_.multiplies[tape.buffers()[outputs.head.id].parameter] = true;
+    for (const tape::Node& node : tape.nodes())
+      for (size_t j = 0; j < node.in.size(); ++j)
+        if (const int p = tape.buffers()[node.in[j]].parameter;
+            p >= 0 && node.info.uses[j] != kernels::Use::kTable)
+          recorded_.multiplies[p] = true;
+  });
+  return recorded_;
 }
 
-int64_t count_parameters(const Model& model) {
-  int64_t count = 0;
-  for (const tape::ParameterSpec& spec : parameters_of(model)) count += spec.size();
-  return count;
-}
-
-bool gives_peaks(const Model& model) {
-  const std::unique_ptr<kernels::Kernels> kernels = kernels::make_reference(kernels::DType::kF32);
-  Outputs outputs;
-  const std::unique_ptr<Tape> tape = record_shapes(model, *kernels, &outputs);
-  return !outputs.peaks.empty();
-}
-
-double training_flops_per_token(const Model& model, int64_t sequence_length) {
+Cost Model::cost(int64_t sequence_length) const {
+  Cost out;
   double products = 0;
-  bool has_head = false;
-  int64_t embedding = 0;
-  for (const tape::ParameterSpec& spec : parameters_of(model)) {
-    if (spec.role == tape::Role::kEmbedding) embedding = spec.size();
-    has_head |= spec.role == tape::Role::kHead;
-    products += static_cast<double>(spec.size());
+  for (size_t p = 0; p < parameters().size(); ++p) {
+    const tape::ParameterSpec& spec = parameters()[p];
+    const int64_t active = spec.active * spec.rows * spec.cols;
+    out.parameters += spec.size();
+    out.active_parameters += active;
+    if (recorded().multiplies[p]) products += static_cast<double>(active);
   }
-  // A lookup multiplies nothing; a tied embedding does, as the head.
-  if (has_head) products -= static_cast<double>(embedding);
   const double attention =
-      static_cast<double>(model.attention_width()) * static_cast<double>(sequence_length) / 2;
-  return 6 * (products + attention);
+      static_cast<double>(attention_width()) * static_cast<double>(sequence_length) / 2;
+  out.training_flops = 6 * (products + attention);
+  return out;
 }
 
 std::vector<double> inverse_frequencies(double theta, int64_t rotary_dim) {

@@ -87,11 +87,9 @@ struct Trainer {
   Trainer(const Model& model, kernels::Kernels& kernels, DType compute,
           tape::ProgramOptions options)
       : kernels(kernels), tape(kernels, compute, true) {
-    Inputs in{tape.data("ids", DType::kI32, kTokens, 1),
-              tape.data("positions", DType::kI32, kTokens, 1),
-              tape.data("spans", DType::kI32, kTokens, 2), kTokens};
+    const Inputs in = Inputs::declare(tape, kTokens, kTokens);
     const Tensor targets = tape.data("targets", DType::kI32, kTokens, 1);
-    const Tensor scale = tape.data("scale", tape.wide(), 1, 1);
+    const Tensor scale = tape.data("scale", tape.wide(), kTokens, 1);
     const Outputs out = model.forward(tape, in);
     loss = tape::linear_cross_entropy(out.hidden, out.head, targets, scale);
     tape.keep(loss);
@@ -110,10 +108,10 @@ struct Trainer {
     NAITE_CHECK(program->write(in.positions, positions.data(), 4 * kTokens).ok());
     NAITE_CHECK(program->write(in.spans, spans.data(), 8 * kTokens).ok());
     NAITE_CHECK(program->write(targets, next.data(), 4 * kTokens).ok());
-    const double one = 1;
-    const float one32 = 1;
-    const void* scale_value = compute == DType::kF64 ? static_cast<const void*>(&one) : &one32;
-    NAITE_CHECK(program->write(scale, scale_value, compute == DType::kF64 ? 8 : 4).ok());
+    const std::vector<double> ones(kTokens, 1);
+    const std::vector<float> ones32(kTokens, 1);
+    NAITE_CHECK(compute == DType::kF64 ? program->write(scale, ones.data(), 8 * kTokens).ok()
+                                       : program->write(scale, ones32.data(), 4 * kTokens).ok());
     for (int p = 0; p < parameters->size(); ++p)
       for (int64_t i = 0; i < parameters->specs()[p].size(); ++i) set(p, i, value(p, i));
   }
@@ -423,8 +421,8 @@ TEST(Motif, PublishedModelsHaveTheirParameters) {
   const auto expect = [](const char* size, int64_t parameters, size_t tensors) {
     Result<std::unique_ptr<Model>> model = make_model(published_motif(size), "config.json", false);
     ASSERT_TRUE(model.ok()) << model.error().message;
-    EXPECT_EQ(count_parameters(**model), parameters);
-    EXPECT_EQ(parameters_of(**model).size(), tensors);
+    EXPECT_EQ((*model)->num_parameters(), parameters);
+    EXPECT_EQ((*model)->parameters().size(), tensors);
   };
   expect("12.7B", 12'703'860'896, 643);
   expect("2.6B", 2'597'218'432, 514);
@@ -435,7 +433,7 @@ TEST_P(Family, ConfigsReadBackAsTheyAreWritten) {
   Result<std::unique_ptr<Model>> again = make_model(model->config(), "config.json", false);
   ASSERT_TRUE(again.ok()) << again.error().message;
   EXPECT_EQ((*again)->config(), model->config());
-  EXPECT_EQ(parameters_of(**again), parameters_of(*model));
+  EXPECT_EQ((*again)->parameters(), model->parameters());
 }
 
 // Values of transformers 5.23, modeling_rope_utils.py, for head_dim 8 and theta 10000.
@@ -467,6 +465,17 @@ TEST(Rotary, StretchedFrequenciesMatchTransformers) {
   expect(frequencies(yarn), {1.0, 0.0259965975, 0.0025, 0.00025, 1.138629436});
 }
 
+// A table that is only looked up multiplies nothing; a tied one does, as the head.
+TEST(Count, FlopsLeaveOutWhatIsLookedUp) {
+  const std::unique_ptr<Model> tied = make(small_llama(true)), untied = make(small_llama(false));
+  EXPECT_EQ(untied->num_parameters(), tied->num_parameters() + 13 * 12);
+  EXPECT_EQ(tied->cost(8).active_parameters, tied->num_parameters());
+  EXPECT_EQ(untied->cost(8).training_flops, tied->cost(8).training_flops);
+  const double attention = static_cast<double>(tied->attention_width()) * 8 / 2;
+  EXPECT_EQ(tied->cost(8).training_flops,
+            6 * (static_cast<double>(tied->num_parameters()) + attention));
+}
+
 TEST(Count, MatchesTheFormula) {
   const std::unique_ptr<Model> model = make({{"model_type", "llama"},
                                              {"vocab_size", 128256},
@@ -475,7 +484,7 @@ TEST(Count, MatchesTheFormula) {
                                              {"num_hidden_layers", 80},
                                              {"num_attention_heads", 64},
                                              {"num_key_value_heads", 8}});
-  EXPECT_EQ(count_parameters(*model), 70'553'706'496);  // Llama 3 70B
+  EXPECT_EQ(model->num_parameters(), 70'553'706'496);  // Llama 3 70B
   const std::unique_ptr<Model> tri = make({{"model_type", "tri"},
                                            {"vocab_size", 124416},
                                            {"hidden_size", 8192},
@@ -484,7 +493,7 @@ TEST(Count, MatchesTheFormula) {
                                            {"num_attention_heads", 64},
                                            {"num_key_value_heads", 8},
                                            {"head_dim", 128}});
-  EXPECT_EQ(count_parameters(*tri), 70'490'791'936);
+  EXPECT_EQ(tri->num_parameters(), 70'490'791'936);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kPolyNormEpsilon = 1e-6;
 constexpr double kLambdaStd = 0.1;
+constexpr const char* kSides[2] = {".signal", ".noise"};  // the two attentions of a layer
 
 struct Config : DecoderConfig {
   int64_t num_noise_heads;
@@ -33,13 +34,11 @@ class Motif final : public Decoder {
   int64_t attention_width() const override {
     return c_.num_hidden_layers * c_.num_attention_heads * 3 * c_.head_dim;
   }
+  std::vector<ScoredHeads> scored_heads() const override;
 
  private:
-  Tensor self_attention(Tape& tape, Attending& with, Tensor n, int64_t index,
+  Tensor self_attention(Tape& tape, const Attending& with, Tensor n, int64_t index,
                         const std::string& layer) const override;
-  // `side` 0 is signal, 1 noise: which heads of the projections take part.
-  Tensor attend(Attending& with, Tensor queries, Tensor keys, Tensor v, int64_t heads, int64_t side,
-                const std::string& layer) const;
   Tensor lambda(Tape& tape, int64_t index, const std::string& layer) const;
   Tensor activate(Tape& tape, Tensor gate, Tensor up, const std::string& name) const override;
 
@@ -51,45 +50,45 @@ class Motif final : public Decoder {
 //   S_i = softmax(q_i k_signal' / sqrt d) v,   N_j = softmax(q_j k_noise' / sqrt d) v
 //   o_i = RMSNorm(S_i - lambda N_{i / g}) (1 - lambda_init)
 // Attention is linear in its weights, so (A1 - lambda A2) v is two attentions and a subtraction.
-Tensor Motif::self_attention(Tape& tape, Attending& with, Tensor n, int64_t index,
+Tensor Motif::self_attention(Tape& tape, const Attending& with, Tensor n, int64_t index,
                              const std::string& layer) const {
-  const int64_t D = c_.hidden_size, d = c_.head_dim, wide = 2 * d;
+  const int64_t d = c_.head_dim, wide = 2 * d;
   const int64_t H = c_.num_attention_heads, K = c_.num_key_value_heads;
   const int64_t signals = c_.num_signal_heads(), noises = c_.num_noise_heads;
   const Inputs& in = with.in;
   const Tensor rotary = with.tables[0];
-  const std::vector<Tensor> qkv =
-      tape::linear(n, {{matrix(tape, layer + ".q_proj.weight", H * d, D)},
-                       {matrix(tape, layer + ".k_proj.weight", K * d, D)},
-                       {matrix(tape, layer + ".v_proj.weight", K * d, D)}});
+  const std::vector<Tensor> qkv = queries_keys_values(tape, n, layer);
   const tape::Parted q = tape::rope_parted(qkv[0], in.positions, rotary, H, c_.signal_per_noise());
   const tape::Parted k = tape::rope_parted(qkv[1], in.positions, rotary, K, 1);
   const Tensor k_signal = in.remember(tape, layer + ".k_signal", k.signal);
   const Tensor k_noise = in.remember(tape, layer + ".k_noise", k.noise);
   const Tensor v = in.remember(tape, layer + ".v", qkv[2]);
-  const Tensor signal =
-      attend(with, q.signal, k_signal, v, signals, 0, layer);                // [T, signals wide]
-  const Tensor noise = attend(with, q.noise, k_noise, v, noises, 1, layer);  // [T, noises wide]
+  const auto attended = [&](Tensor queries, Tensor keys, int64_t heads, const char* side) {
+    const double scale = 1.0 / std::sqrt(static_cast<double>(d));
+    return attend(tape, in, queries, keys, v, {heads, c_.num_pairs(), d, wide, scale, 0},
+                  layer + side);
+  };
+  const Tensor signal = attended(q.signal, k_signal, signals, kSides[0]);  // [T, signals wide]
+  const Tensor noise = attended(q.noise, k_noise, noises, kSides[1]);      // [T, noises wide]
   const Tensor difference = tape::subtract_shared(signal, noise, lambda(tape, index, layer), wide);
   const Tensor o = tape::rms_norm(difference, norm_weight(tape, layer + ".subln.weight", wide),
                                   c_.attn_rms_norm_eps, signals, 1 - motif_lambda_initial(index));
-  return tape::linear(o, {{matrix(tape, layer + ".o_proj.weight", D, signals * wide, true)}})[0];
+  return output(tape, o, layer);
 }
 
-Tensor Motif::attend(Attending& with, Tensor queries, Tensor keys, Tensor v, int64_t heads,
-                     int64_t side, const std::string& layer) const {
-  const int64_t d = c_.head_dim, g = c_.signal_per_noise();
-  const double scale = 1.0 / std::sqrt(static_cast<double>(d));
-  const kernels::AttentionArguments arguments{heads, c_.num_pairs(), d, 2 * d, scale, 0};
-  if (!with.in.wants_peaks) return tape::attention(queries, keys, v, with.in.spans, arguments);
-  const tape::Attended out = tape::attention_with_peaks(queries, keys, v, with.in.spans, arguments);
-  HeadPeaks of{out.peaks, layer + ".q_proj.weight", layer + ".k_proj.weight", {}, {}, d};
-  for (int64_t i = 0; i < heads; ++i) {
-    of.query_heads.push_back(side == 0 ? i / g * (g + 1) + i % g : i * (g + 1) + g);
-    of.key_heads.push_back(2 * (i / (heads / c_.num_pairs())) + side);
-  }
-  with.peaks.push_back(std::move(of));
-  return out.y;
+std::vector<ScoredHeads> Motif::scored_heads() const {
+  std::vector<ScoredHeads> out;
+  const int64_t g = c_.signal_per_noise();
+  for (int64_t layer = 0; layer < c_.num_hidden_layers; ++layer)
+    for (const int64_t side : {0, 1}) {
+      ScoredHeads& of = out.emplace_back(scored_layer(layer, kSides[side]));
+      const int64_t heads = side == 0 ? c_.num_signal_heads() : c_.num_noise_heads;
+      for (int64_t i = 0; i < heads; ++i) {
+        of.query_heads.push_back(side == 0 ? i / g * (g + 1) + i % g : i * (g + 1) + g);
+        of.key_heads.push_back(2 * (i / (heads / c_.num_pairs())) + side);
+      }
+    }
+  return out;
 }
 
 Tensor Motif::lambda(Tape& tape, int64_t index, const std::string& layer) const {
@@ -121,7 +120,7 @@ nlohmann::json Motif::config() const {
   return out;
 }
 
-void read_heads(Table& table, Config& c) {
+void read_motif_heads(Table& table, Config& c) {
   const int64_t heads = table.integer("num_attention_heads", std::nullopt, 2, kWidthMax);
   const bool is_plain = !table.has("num_noise_heads") || table.raw("num_noise_heads")->is_null();
   const int64_t noises = optional_integer(table, "num_noise_heads", heads / 2, kWidthMax);
@@ -154,8 +153,8 @@ double motif_lambda_initial(int64_t layer) {
 
 Result<std::unique_ptr<Model>> make_motif(Table& table) {
   Config c{};
-  read_heads(table, c);
-  read_decoder(table, 32768, c);
+  read_motif_heads(table, c);
+  read_decoder(table, {32768}, c);
   c.attn_rms_norm_eps = table.number("attn_rms_norm_eps", 1e-5, 0, 1);
   c.hidden_act = table.choice("hidden_act", "poly_norm", {"poly_norm", "silu"});
   for (const char* key : {"use_bias", "absolute_position_embedding", "use_sliding_window"})

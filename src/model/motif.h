@@ -11,8 +11,6 @@
 
 namespace naite::model {
 
-Result<std::unique_ptr<Model>> make_motif(Table& table);
-
 // The constant part of lambda in a layer counted from 0. The published models subtract one from the
 // index where the paper does not, so that layer 1 has the paper's value of layer 0.
 double motif_lambda_initial(int64_t layer);

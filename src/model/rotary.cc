@@ -133,13 +133,14 @@ Status read_scaling(Table table, Rotary& rotary, int64_t max_positions) {
 
 }  // namespace
 
-Rotary read_rotary(Table& table, int64_t head_dim, int64_t max_positions) {
+Rotary read_rotary(Table& table, int64_t head_dim, int64_t max_positions, double theta) {
   Rotary out;
   if (const json* share = table.raw("partial_rotary_factor");
       share != nullptr && !share->is_null() && *share != json(1.0))
     table.reject("partial_rotary_factor", "1: heads turn as a whole");
-  if (const json* theta = table.raw("rope_theta"); theta == nullptr || !theta->is_null())
-    out.theta = table.number("rope_theta", 10000.0, 1.001, 1e12);
+  out.theta = theta;
+  if (const json* given = table.raw("rope_theta"); given == nullptr || !given->is_null())
+    out.theta = table.number("rope_theta", theta, 1.001, 1e12);
   const std::optional<json> parameters = rope_table(table, "rope_parameters");
   const std::optional<json> scaling = rope_table(table, "rope_scaling");
   read_theta(table, "rope_parameters", parameters, out.theta);

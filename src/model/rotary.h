@@ -30,6 +30,6 @@ struct Rotary {
 };
 
 // Errors are kept in `table`.
-Rotary read_rotary(Table& table, int64_t head_dim, int64_t max_positions);
+Rotary read_rotary(Table& table, int64_t head_dim, int64_t max_positions, double theta = 10000);
 
 }  // namespace naite::model

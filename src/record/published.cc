@@ -54,7 +54,8 @@ Result<std::vector<PublishedFile>> published_shards(const data::Manifest& manife
     for (const data::ManifestSplit* split : {&source.train, &source.validation})
       for (const data::ManifestShard& shard : split->shards) {
         const std::string starts = data::starts_name(shard.file);
-        for (const std::string& name : {shard.file, starts})
+        const std::string weights = data::weights_name(shard.file);
+        for (const std::string& name : {shard.file, starts, weights})
           // A source may be named in any script; what leads elsewhere is refused.
           if (name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos ||
               name[0] == '.' || name.size() > 255 || !names.insert(name).second)
@@ -62,6 +63,8 @@ Result<std::vector<PublishedFile>> published_shards(const data::Manifest& manife
                         shortened(name));
         out.push_back({"data/" + shard.file, shard.sha256, shard.tokens * manifest.token_bytes});
         out.push_back({"data/" + starts, shard.starts_sha256, shard.documents * 8});
+        if (shard.has_weights())
+          out.push_back({"data/" + weights, shard.weights_sha256, shard.tokens * 4});
       }
   return out;
 }

@@ -6,7 +6,7 @@
 //
 //   ledger/vkey checkpoint tile/... publisher/...   by the head's size (ledger/tiles.h)
 //   recipe.toml tokenizer*.json data/manifest.json  by the commitment and its amendments
-//   data/SHARD.tokens SHARD.starts                  by the manifest
+//   data/SHARD.tokens .starts .weights               by the manifest
 //   checkpoints/NAME/ audit/NAME/                   by the log; the files in it by its record.json
 #include <cstdint>
 #include <optional>

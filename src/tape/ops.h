@@ -62,8 +62,10 @@ Tensor silu_mul(Tensor gate, Tensor up);
 // PolyNorm(gate) up; weight [1, 3] is cubic, square, linear, bias [1, 1].
 Tensor poly_norm_mul(Tensor gate, Tensor up, Tensor weight, Tensor bias, double epsilon);
 
-// Loss per token [T, 1], natural logarithm; targets [T, 1] (-1: none), scale [1, 1] fp32 is the
-// gradient that every token's loss receives.
+// Loss per token [T, 1], natural logarithm; targets [T, 1] (-1: none), scale [T, 1] fp32 is the
+// gradient that each token's loss receives.
 Tensor linear_cross_entropy(Tensor x, Tensor head, Tensor targets, Tensor scale);
+// The same losses. Inference only.
+Tensor token_losses(Tensor x, Tensor head, Tensor targets);
 
 }  // namespace naite::tape

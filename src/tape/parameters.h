@@ -38,8 +38,8 @@ class SlabLayout {
   SlabLayout(const std::vector<ParameterSpec>& specs, DType dtype);
   int64_t bytes() const { return bytes_; }
   DType dtype() const { return dtype_; }
-  View view(const Block& slab, int parameter) const;
-  View whole(const Block& slab) const;  // [1, all elements], gaps included
+  View view(const Block& slab, int parameter) const;  // a stack: [count rows, cols]
+  View whole(const Block& slab) const;                // [1, all elements], gaps included
 
  private:
   DType dtype_;
@@ -47,6 +47,9 @@ class SlabLayout {
   std::vector<int64_t> offsets_;
   std::vector<std::pair<int64_t, int64_t>> shapes_;
 };
+
+// Matrix `index` of a master, a gradient or a moment that belongs to `spec`.
+View matrix_of(const View& stack, const ParameterSpec& spec, int64_t index);
 
 class Parameters {
  public:
@@ -61,12 +64,19 @@ class Parameters {
   Kernels& kernels() const { return kernels_; }
 
   View master(int parameter) const { return layout_.view(masters_, parameter); }
+  // One of its tensors, ParameterSpec::tensor(index).
+  View tensor(int parameter, int64_t index) const {
+    return matrix_of(master(parameter), specs_[parameter], index);
+  }
   // Called when a program is made: allocates the prepared copy of this use if it is a new one.
   void add_use(int parameter, Use use);
+  // A stack's matrices are prepared one by one and lie one after another.
   View prepared(int parameter, Use use) const;
   // Makes every prepared copy anew from the masters; after loading and after every update.
   Status prepare_all();
-  int64_t prepared_bytes() const;
+  // Only those copies that programs made since then have added; for masters that did not change.
+  Status prepare_new();
+  int64_t bytes() const;  // that masters and copies have allocated
 
  private:
   Kernels& kernels_;
@@ -74,7 +84,12 @@ class Parameters {
   std::vector<ParameterSpec> specs_;
   SlabLayout layout_;
   Block masters_;
-  std::map<std::pair<int, Use>, Block> prepared_;  // an empty block: the master is read in place
+  struct Copy {
+    Block block;  // empty: the master is read in place
+    bool is_ready = false;
+  };
+  Status prepare(int parameter, Use use, Copy& copy);
+  std::map<std::pair<int, Use>, Copy> prepared_;
 };
 
 }  // namespace naite::tape

@@ -19,6 +19,12 @@ Program::Program(const Tape& tape, Parameters& parameters, ProgramOptions option
     const Status leaf = make_leaf(buffer);
     if (!leaf.ok()) made_ = leaf;
   }
+  int64_t watched = 0;
+  for (const Watch& watch : tape.watches()) {
+    watched_at_.push_back(watched);
+    watched += info_of(watch).rows * info_of(watch).cols;
+  }
+  if (watched > 0) watched_ = Block(kernels_, 4 * watched);
   for (const Node& node : tape.nodes())
     for (size_t j = 0; j < node.in.size(); ++j)
       if (node.info.uses[j] != Use::kActivation)
@@ -42,15 +48,20 @@ Status Program::make_leaf(const Buffer& buffer) {
   }
   block = Block(kernels_, bytes);
   if (buffer.kind != Kind::kConstant) return {};
+  const std::vector<float> content = buffer.content();
+  NAITE_CHECK(static_cast<int64_t>(content.size()) == buffer.info.rows * buffer.info.cols,
+              "{}: {} values for {}", buffer.name, content.size(), describe({&buffer.info, 1}));
   if (buffer.info.dtype == DType::kF64) {
-    const std::vector<double> content(buffer.content.begin(), buffer.content.end());
-    return kernels_.upload(block.data(), content.data(), bytes);
+    const std::vector<double> wide(content.begin(), content.end());
+    return kernels_.upload(block.data(), wide.data(), bytes);
   }
-  return kernels_.upload(block.data(), buffer.content.data(), bytes);
+  return kernels_.upload(block.data(), content.data(), bytes);
 }
 
 int64_t Program::bytes() const {
-  return plan_.arena_bytes + plan_.workspace_bytes + plan_.data_bytes;
+  int64_t bytes = arena_.bytes() + workspace_.bytes() + watched_.bytes();
+  for (const Block& block : leaves_) bytes += block.bytes();
+  return bytes;
 }
 
 View Program::view_of(int buffer, int version, Use use) {
@@ -107,6 +118,19 @@ Status Program::write(Tensor leaf, const void* from_host, int64_t bytes) {
   return kernels_.upload(leaves_[leaf.id].data(), from_host, bytes);
 }
 
+Status Program::feed(const Batch& batch) {
+  for (size_t b = 0; b < leaves_.size(); ++b) {
+    const Buffer& leaf = tape_.buffers()[b];
+    if (leaf.kind != Kind::kData) continue;
+    const Batch::Column& column = batch.column(leaf.name);
+    const TensorInfo info{column.is_float() ? DType::kF32 : DType::kI32, column.rows, column.width};
+    NAITE_CHECK(info == leaf.info, "{}: a column {} for a leaf {}", leaf.name, describe({&info, 1}),
+                describe({&leaf.info, 1}));
+    NAITE_TRY(kernels_.upload(leaves_[b].data(), column.data(), column.bytes()));
+  }
+  return {};
+}
+
 View Program::kept(Tensor tensor) {
   NAITE_CHECK(tape_.buffers()[tensor.id].kept, "a tensor that is not kept");
   return view_of(tensor.id, 0, Use::kActivation);
@@ -140,10 +164,42 @@ Status Program::poison_after(int step) {
   return {};
 }
 
+const TensorInfo& Program::info_of(const Watch& watch) const {
+  return tape_.buffers()[watch.buffer].info;
+}
+
+View Program::watched() const { return {watched_.data(), DType::kF32, 1, watched_.bytes() / 4}; }
+
+View Program::watched(std::string_view name) const {
+  for (size_t i = 0; i < watched_at_.size(); ++i) {
+    const Watch& watch = tape_.watches()[i];
+    if (watch.name == name)
+      return {static_cast<float*>(watched_.data()) + watched_at_[i], DType::kF32,
+              info_of(watch).rows, info_of(watch).cols};
+  }
+  NAITE_CHECK(false, "{} is not watched", name);
+  return {};
+}
+
+// The first pass gives the values, the others join theirs.
+Status Program::join_watched() {
+  for (const Watch& watch : tape_.watches()) {
+    const View so_far = watched(watch.name), now = view_of(watch.buffer, 0, Use::kActivation);
+    if (begins_watching_)
+      NAITE_TRY(kernels_.submit(kernels::Copy{so_far, now}));
+    else if (watch.rule == Rule::kMax)
+      NAITE_TRY(kernels_.submit(kernels::Maximum{so_far, so_far, now}));
+    else
+      NAITE_TRY(kernels_.submit(kernels::Add{so_far, so_far, now}));
+  }
+  begins_watching_ = false;
+  return {};
+}
+
 Status Program::forward() {
   NAITE_TRY(made_);
   for (int s = 0; s < backward_begin_; ++s) NAITE_TRY(run_step(s));
-  return {};
+  return join_watched();
 }
 
 Status Program::backward(const Block& slab, bool accumulate) {

@@ -8,6 +8,20 @@ const TensorInfo& Tensor::info() const {
   return tape->buffers()[id].info;
 }
 
+ParameterSpec ParameterSpec::tensor(int64_t index) const {
+  ParameterSpec out = *this;
+  out.count = out.active = 1;
+  if (count > 1) out.name.replace(out.name.find("{}"), 2, std::to_string(index));
+  return out;
+}
+
+std::vector<ParameterSpec> tensors_of(const std::vector<ParameterSpec>& parameters) {
+  std::vector<ParameterSpec> out;
+  for (const ParameterSpec& spec : parameters)
+    for (int64_t i = 0; i < spec.count; ++i) out.push_back(spec.tensor(i));
+  return out;
+}
+
 std::string describe(std::span<const TensorInfo> infos) {
   std::string text;
   for (const TensorInfo& info : infos)
@@ -22,13 +36,15 @@ Tensor Tape::leaf(Buffer buffer) {
 }
 
 Tensor Tape::parameter(ParameterSpec spec) {
-  NAITE_CHECK(spec.rows > 0 && spec.cols > 0, "parameter {} is [{}, {}]", spec.name, spec.rows,
-              spec.cols);
-  for (const ParameterSpec& other : parameters_)
-    NAITE_CHECK(other.name != spec.name, "parameter {} recorded twice", spec.name);
+  NAITE_CHECK(spec.rows > 0 && spec.cols > 0 && spec.count > 0, "parameter {} is {} [{}, {}]",
+              spec.name, spec.count, spec.rows, spec.cols);
+  NAITE_CHECK(spec.count == 1 || spec.name.find("{}") != std::string::npos,
+              "the stack {} has no {{}} in its name", spec.name);
+  const bool is_new = by_name_.emplace(spec.name, static_cast<int>(buffers_.size())).second;
+  NAITE_CHECK(is_new, "parameter {} recorded twice", spec.name);
   Buffer buffer;
   buffer.kind = Kind::kParameter;
-  buffer.info = {compute_, spec.rows, spec.cols};
+  buffer.info = {compute_, spec.count * spec.rows, spec.cols};
   buffer.name = spec.name;
   buffer.needs_gradient = gradients_;
   buffer.parameter = static_cast<int>(parameters_.size());
@@ -44,9 +60,8 @@ Tensor Tape::data(std::string name, DType dtype, int64_t rows, int64_t cols) {
   return leaf(std::move(buffer));
 }
 
-Tensor Tape::constant(std::string name, int64_t rows, int64_t cols, std::vector<float> content) {
-  NAITE_CHECK(static_cast<int64_t>(content.size()) == rows * cols, "{}: {} values for [{}, {}]",
-              name, content.size(), rows, cols);
+Tensor Tape::constant(std::string name, int64_t rows, int64_t cols,
+                      std::function<std::vector<float>()> content) {
   Buffer buffer;
   buffer.kind = Kind::kConstant;
   buffer.info = {wide(), rows, cols};
@@ -100,6 +115,20 @@ int64_t Tape::workspace_of(const Node& node, bool with_backward) const {
 }
 
 void Tape::keep(Tensor tensor) { buffers_[tensor.id].kept = true; }
+
+void Tape::watch(std::string name, Tensor tensor, Rule rule) {
+  NAITE_CHECK(tensor.info().dtype == DType::kF32, "{} is watched in {}", name,
+              kernels::dtype_name(tensor.info().dtype));
+  for (const Watch& other : watches_) NAITE_CHECK(other.name != name, "{} is watched twice", name);
+  keep(tensor);
+  watches_.push_back({std::move(name), tensor.id, rule});
+}
+
+Tensor Tape::recorded(std::string_view name) {
+  const auto found = by_name_.find(std::string(name));
+  NAITE_CHECK(found != by_name_.end(), "no parameter {} was recorded", name);
+  return {this, found->second};
+}
 
 std::vector<Tensor> Tape::append(OpInfo info, const std::vector<Tensor>& inputs,
                                  std::shared_ptr<const Operation> operation) {

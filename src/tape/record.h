@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -33,15 +34,24 @@ struct TensorInfo {
 // name.
 enum class Role : uint8_t { kEmbedding, kHead, kMatrix, kVector };
 
+// A parameter is one tensor, or a stack of `count` matrices of one shape that one operation reads
+// (experts). Outside of the tape - initial values, files, digests - a stack is `count` tensors,
+// whose names have the matrix's number in the place of "{}"; their values lie one after another.
 struct ParameterSpec {
   std::string name;            // Hugging Face's name
-  int64_t rows = 0, cols = 0;  // a vector is [1, n]
+  int64_t rows = 0, cols = 0;  // of one matrix; a vector is [1, n]
   Role role = Role::kMatrix;
   double initial_std = 0;  // normal with this deviation around initial_value
   double initial_value = 0;
+  int64_t count = 1;
+  int64_t active = count;  // matrices of the stack that one token reads
   bool operator==(const ParameterSpec&) const = default;
-  int64_t size() const { return rows * cols; }
+  int64_t size() const { return count * rows * cols; }
+  // Matrix `index` of the stack, as a tensor of its own.
+  ParameterSpec tensor(int64_t index) const;
 };
+// The tensors that files know, in order: every stack taken apart.
+std::vector<ParameterSpec> tensors_of(const std::vector<ParameterSpec>& parameters);
 
 class Tape;
 
@@ -100,9 +110,10 @@ struct Buffer {
   TensorInfo info;
   std::string name;  // of leaves
   bool needs_gradient = false;
-  bool kept = false;           // the host reads it after the replay
-  int parameter = -1;          // index of the parameter
-  std::vector<float> content;  // of a constant
+  bool kept = false;   // the host reads it after the replay
+  int parameter = -1;  // index of the parameter
+  // Of a constant: makes its values, when a program is made.
+  std::function<std::vector<float>()> content;
 
   bool is_leaf() const { return kind != Kind::kParameter && kind != Kind::kValue; }
 };
@@ -113,6 +124,15 @@ struct Node {
   int segment = 0;
   int64_t workspace_bytes = 0;
   std::shared_ptr<const Operation> operation;
+};
+
+// How the values of a watched tensor in the micro-batches of a step become one.
+enum class Rule : uint8_t { kMax, kSum };
+
+struct Watch {
+  std::string name;
+  int buffer = -1;
+  Rule rule = Rule::kMax;
 };
 
 class Tape {
@@ -130,9 +150,15 @@ class Tape {
 
   Tensor parameter(ParameterSpec spec);
   Tensor data(std::string name, DType dtype, int64_t rows, int64_t cols);
-  Tensor constant(std::string name, int64_t rows, int64_t cols, std::vector<float> content);
+  Tensor constant(std::string name, int64_t rows, int64_t cols,
+                  std::function<std::vector<float>()> content);
   Tensor state(std::string name, int64_t rows, int64_t cols);  // in the compute dtype
   void keep(Tensor tensor);
+  // A statistic of the forward pass, [rows, cols] fp32 on every replay: the program accumulates it
+  // by the rule, and the host reads it once in a step (Program::watched). Names are unique.
+  void watch(std::string name, Tensor tensor, Rule rule);
+  // The parameter that was recorded under this name.
+  Tensor recorded(std::string_view name);
 
   // Nodes recorded from here on belong to the next segment: what recomputation drops and repeats as
   // one piece, usually a layer.
@@ -148,6 +174,7 @@ class Tape {
   const std::vector<Buffer>& buffers() const { return buffers_; }
   const std::vector<Node>& nodes() const { return nodes_; }
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
+  const std::vector<Watch>& watches() const { return watches_; }
 
  private:
   template <class Op>
@@ -177,6 +204,8 @@ class Tape {
   std::vector<Buffer> buffers_;
   std::vector<Node> nodes_;
   std::vector<ParameterSpec> parameters_;
+  std::unordered_map<std::string, int> by_name_;  // buffers of parameters
+  std::vector<Watch> watches_;
 };
 
 std::string describe(std::span<const TensorInfo> infos);  // "[512, 64] bf16, [64, 64] bf16"

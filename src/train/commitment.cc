@@ -21,7 +21,7 @@ Result<Commitment> commitment_of(const Curriculum& curriculum, const data::Manif
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
                curriculum.first().make_model(manifest.vocab_size));
   out.architecture = model->config().value("model_type", "");
-  out.parameters = model::count_parameters(*model);
+  out.parameters = model->num_parameters();
   out.steps = curriculum.total_steps();
   out.tokens = curriculum.total_tokens();
   out.tokenizer_sha256 = manifest.tokenizer_sha256;

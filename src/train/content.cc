@@ -31,7 +31,7 @@ std::string model_card(const Recipe& recipe, const model::Model& model,
       "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n# {}\n\n"
       "{} by Naite, with {} parameters.\n"
       "This is the state after step {} of {} ({:.1f}%), {} of {} planned tokens.\n\n",
-      recipe.name, origin, model::count_parameters(model), step, record.total_steps,
+      recipe.name, origin, model.num_parameters(), step, record.total_steps,
       100.0 * static_cast<double>(step) / static_cast<double>(record.total_steps),
       record.cursor->tokens, record.planned_tokens);
   text += fmt::format(

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ledger/canonical_json.h"
+#include "train/objective.h"
 #include "train/recipe.h"
 
 namespace naite::train {
@@ -146,7 +147,7 @@ Result<json> merge_stage(const json& base, const json& stage, const json& source
       "data", "model", "train", "optimizer", "schedule", "checkpoint", "averaging"};
   Table table(stage, where);
   table.ignore(kTables);
-  table.choice("objective", "pretrain", {"pretrain"});
+  const std::string objective = table.choice("objective", "pretrain", objective_names());
   NAITE_TRY(table.finish());
   json merged = base;
   for (const std::string& key : kTables)
@@ -158,6 +159,7 @@ Result<json> merge_stage(const json& base, const json& stage, const json& source
     if (key == "objective") continue;
     for (const auto& [name, value] : tables.items()) merged[key][name] = value;
   }
+  if (stage.contains("objective")) merged["objective"] = objective;
   merged["data"]["source"] = sources;
   if (!names_sources) return merged;
   for (json& source : merged["data"]["source"]) source["weight"] = 0.0;

@@ -186,7 +186,7 @@ class Growth {
         recipe_(recipe),
         pool_(pool),
         layers_(layer_sources(a_.layers, b_.layers)) {
-    for (const ParameterSpec& spec : model::parameters_of(parent)) parents_[spec.name] = spec;
+    for (const ParameterSpec& spec : parent.tensors()) parents_[spec.name] = spec;
   }
 
   Result<std::vector<float>> weights(const std::vector<ParameterSpec>& specs) {
@@ -331,7 +331,7 @@ Result<StartWeights> grow(const fs::path& checkpoint, const Recipe& recipe, Thre
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(checkpoint));
   NAITE_ASSIGN(const std::unique_ptr<model::Model> parent,
                model::make_model(files.config(), files.config_name() + ":", false));
-  NAITE_TRY(files.check(model::parameters_of(*parent)));
+  NAITE_TRY(files.check(parent->tensors()));
   std::error_code ignored;
   if (files.is_gguf() || fs::exists(checkpoint / "tokenizer.json", ignored))
     if (const Result<formats::TokenUse> use = files.tokens(parent->vocab_size()); !use)
@@ -341,8 +341,7 @@ Result<StartWeights> grow(const fs::path& checkpoint, const Recipe& recipe, Thre
     return fail("{} cannot grow from {}: {}", recipe.name, files.name(), status.error().message);
   StartWeights out;
   out.vocab_size = parent->vocab_size();
-  NAITE_ASSIGN(out.masters,
-               Growth(files, *parent, *child, recipe, pool).weights(model::parameters_of(*child)));
+  NAITE_ASSIGN(out.masters, Growth(files, *parent, *child, recipe, pool).weights(child->tensors()));
   NAITE_ASSIGN(out.parent, origin_of(checkpoint, pool));
   out.parent.grown = true;
   out.parent.step = 0;

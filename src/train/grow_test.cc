@@ -56,7 +56,7 @@ class Grow : public testing::Test {
     std::vector<formats::TensorSpec> tensors;
     std::map<std::string, std::vector<float>> values;
     parent_values_.clear();
-    for (const tape::ParameterSpec& spec : model::parameters_of(*parent_)) {
+    for (const tape::ParameterSpec& spec : parent_->tensors()) {
       const bool is_vector = spec.role == tape::Role::kVector;
       tensors.push_back(
           {spec.name, StoredType::kF32,
@@ -90,7 +90,7 @@ class Grow : public testing::Test {
   }
   // Of the last of twelve tokens.
   std::vector<float> logits(const model::Model& model, const std::vector<float>& values) {
-    tape::Parameters parameters(*kernels_, kernels::DType::kF32, model::parameters_of(model));
+    tape::Parameters parameters(*kernels_, kernels::DType::kF32, model.parameters());
     int64_t offset = 0;
     for (int p = 0; p < parameters.size(); ++p) {
       const kernels::View master = parameters.master(p);

@@ -42,6 +42,23 @@ std::vector<ParameterSpec> some_of(const std::vector<ParameterSpec>& specs,
   return out;
 }
 
+// Parameters as files have them: indices into tensors_of().
+std::vector<int> tensors_of_some(const std::vector<ParameterSpec>& specs,
+                                 const std::vector<int>& members) {
+  std::vector<int> out;
+  int first = 0;
+  size_t member = 0;
+  for (int p = 0; p < static_cast<int>(specs.size()); ++p) {
+    const int count = static_cast<int>(specs[p].count);
+    if (member < members.size() && members[member] == p) {
+      for (int i = 0; i < count; ++i) out.push_back(first + i);
+      ++member;
+    }
+    first += count;
+  }
+  return out;
+}
+
 int64_t workspace_bytes(const OptimizerOptions& options, const kernels::Kernels& kernels,
                         const std::vector<ParameterSpec>& specs) {
   int64_t bytes = 0;
@@ -58,7 +75,8 @@ Optimizer::Group::Group(std::string name, std::vector<int> members, kernels::Ker
                         const std::vector<ParameterSpec>& specs, std::vector<tape::Block>& moments)
     : name(std::move(name)),
       members(std::move(members)),
-      layout(some_of(specs, this->members), DType::kF32) {
+      layout(some_of(specs, this->members), DType::kF32),
+      tensors(tensors_of_some(specs, this->members)) {
   if (moments.empty()) {
     slab = tape::Block(kernels, layout.bytes());
     return;
@@ -76,6 +94,12 @@ View Optimizer::Group::view(int parameter) const {
   return layout.view(slab, static_cast<int>(it - members.begin()));
 }
 
+int64_t Optimizer::Group::num_values(const tape::Parameters& parameters) const {
+  int64_t total = 0;
+  for (const int p : members) total += parameters.specs()[p].size();
+  return total;
+}
+
 Optimizer::Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Parameters& parameters,
                      std::vector<tape::Block> moments)
     : recipe_(recipe),
@@ -85,7 +109,8 @@ Optimizer::Optimizer(const Recipe& recipe, kernels::Kernels& kernels, tape::Para
       v_("v", adamw_members(recipe.optimizer, parameters.specs()), kernels, parameters.specs(),
          moments),
       workspace_(kernels, workspace_bytes(recipe.optimizer, kernels, parameters.specs())) {
-  for (const ParameterSpec& spec : parameters.specs()) trained_.push_back(recipe.trains(spec.name));
+  for (const ParameterSpec& spec : parameters.specs())
+    trained_.push_back(recipe.trains(spec.tensor(0).name));
 }
 
 Status Optimizer::update(int64_t step, float gradient_scale, const tape::Block& gradient) {
@@ -110,15 +135,15 @@ Status Optimizer::update(int64_t step, float gradient_scale, const tape::Block& 
     const View dp = parameters_.layout().view(gradient, p);
     if (takes_muon(o, spec)) {
       const double larger = std::sqrt(static_cast<double>(std::max(spec.rows, spec.cols)));
-      NAITE_TRY(kernels_.submit(
-          kernels::Muon{parameters_.master(p),
-                        dp,
-                        m_.view(p),
-                        {.gradient_scale = gradient_scale,
-                         .momentum = static_cast<float>(o.muon.momentum),
-                         .learning_rate = static_cast<float>(rate * kMuonScale * larger),
-                         .decay = static_cast<float>(1 - rate * o.muon.weight_decay)},
-                        workspace}));
+      const kernels::MuonArguments muon{
+          .gradient_scale = gradient_scale,
+          .momentum = static_cast<float>(o.muon.momentum),
+          .learning_rate = static_cast<float>(rate * kMuonScale * larger),
+          .decay = static_cast<float>(1 - rate * o.muon.weight_decay)};
+      for (int64_t i = 0; i < spec.count; ++i)
+        NAITE_TRY(
+            kernels_.submit(kernels::Muon{parameters_.tensor(p, i), tape::matrix_of(dp, spec, i),
+                                          tape::matrix_of(m_.view(p), spec, i), muon, workspace}));
       continue;
     }
     // Norm weights and biases are not pulled towards zero.
@@ -132,7 +157,7 @@ Status Optimizer::update(int64_t step, float gradient_scale, const tape::Block& 
 
 // With gamma = limit / peak < 1 and G queries to a key, r = 1 / (1 + sqrt(G)): the key takes the
 // smallest gamma of its queries to the power r, each query its own to the power 1 - r.
-Status Optimizer::clip(const model::HeadPeaks& heads, std::span<const float> peaks) {
+Status Optimizer::clip(const model::ScoredHeads& heads, std::span<const float> peaks) {
   std::map<int64_t, std::vector<double>> gammas;  // by key
   for (size_t h = 0; h < peaks.size(); ++h) {
     const double peak = static_cast<double>(peaks[h]) * kLn2;
@@ -178,7 +203,7 @@ void Optimizer::shapes(formats::TrainingState& state) const {
   size_t index = 0;
   for (const Group* group : {&m_, &v_}) {
     state.moments[index].name = group->name;
-    state.moments[index++].members = group->members;
+    state.moments[index++].members = group->tensors;
   }
 }
 
@@ -187,9 +212,7 @@ Status Optimizer::save(formats::TrainingState& state) const {
   size_t index = 0;
   for (const Group* group : {&m_, &v_}) {
     formats::TrainingState::Moments& moments = state.moments[index++];
-    int64_t total = 0;
-    for (const int p : group->members) total += parameters_.specs()[p].size();
-    moments.values.resize(static_cast<size_t>(total));
+    moments.values.resize(static_cast<size_t>(group->num_values(parameters_)));
     int64_t offset = 0;
     for (const int p : group->members) {
       const View view = group->view(p);
@@ -221,17 +244,10 @@ double Optimizer::flops(const OptimizerOptions& options, const std::vector<Param
     if (!takes_muon(options, spec)) continue;
     const auto wide = static_cast<double>(std::min(spec.rows, spec.cols));
     const auto length = static_cast<double>(std::max(spec.rows, spec.cols));
-    out += 5 * (4 * length * wide * wide + 2 * wide * wide * wide);
+    out +=
+        static_cast<double>(spec.count) * 5 * (4 * length * wide * wide + 2 * wide * wide * wide);
   }
   return out;
-}
-
-Optimizer::Bytes Optimizer::bytes(const OptimizerOptions& options, const kernels::Kernels& kernels,
-                                  const std::vector<ParameterSpec>& specs) {
-  const std::vector<ParameterSpec> adamw = some_of(specs, adamw_members(options, specs));
-  return {
-      tape::SlabLayout(specs, DType::kF32).bytes() + tape::SlabLayout(adamw, DType::kF32).bytes(),
-      workspace_bytes(options, kernels, specs)};
 }
 
 }  // namespace naite::train

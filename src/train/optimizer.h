@@ -27,9 +27,9 @@ class Optimizer {
   Status update(int64_t step, float gradient_scale, const tape::Block& gradient);
 
   // QK-clip (Kimi Team, "Kimi K2", 2025, with the split that keeps a shared key from vanishing):
-  // shrinks the rows of queries and keys where the largest score of an attention, `peaks` as in
-  // HeadPeaks::values, is beyond the recipe's.
-  Status clip(const model::HeadPeaks& heads, std::span<const float> peaks);
+  // shrinks the rows of queries and keys where the largest score of an attention, `peaks` as
+  // watched, is beyond the recipe's.
+  Status clip(const model::ScoredHeads& heads, std::span<const float> peaks);
 
   bool trains(int parameter) const { return trained_[parameter]; }
 
@@ -38,13 +38,10 @@ class Optimizer {
   Status save(formats::TrainingState& state) const;
   Status load(const formats::TrainingState& state);
 
-  // What is kept, and working memory.
-  struct Bytes {
-    int64_t state = 0, workspace = 0;
-    int64_t total() const { return state + workspace; }
-  };
-  static Bytes bytes(const OptimizerOptions& options, const kernels::Kernels& kernels,
-                     const std::vector<tape::ParameterSpec>& specs);
+  // That is allocated: what is kept, and working memory.
+  int64_t bytes() const { return m_.slab.bytes() + v_.slab.bytes() + workspace_.bytes(); }
+  // Numbers that save() copies.
+  int64_t num_values() const { return m_.num_values(parameters_) + v_.num_values(parameters_); }
   // Floating-point operations of the products in one update: Muon's; AdamW has none.
   static double flops(const OptimizerOptions& options,
                       const std::vector<tape::ParameterSpec>& specs);
@@ -57,10 +54,12 @@ class Optimizer {
     Group(std::string name, std::vector<int> members, kernels::Kernels& kernels,
           const std::vector<tape::ParameterSpec>& specs, std::vector<tape::Block>& moments);
     kernels::View view(int parameter) const;  // the parameter must be a member
+    int64_t num_values(const tape::Parameters& parameters) const;
 
     std::string name;
     std::vector<int> members;  // parameters, ascending
     tape::SlabLayout layout;
+    std::vector<int> tensors;  // the same as files have them, indices into tensors_of()
     tape::Block slab;
   };
 

@@ -31,12 +31,10 @@ Recipe recipe_of(json model) {
 struct Pass {
   Pass(kernels::Kernels& kernels, const Recipe& recipe)
       : model(*recipe.make_model(50)), tape(kernels, DType::kF32, false) {
-    model::Inputs in{tape.data("ids", DType::kI32, kTokens, 1),
-                     tape.data("positions", DType::kI32, kTokens, 1),
-                     tape.data("spans", DType::kI32, kTokens, 2), kTokens};
-    in.wants_peaks = true;
-    heads = model->forward(tape, in).peaks;
-    for (const model::HeadPeaks& of : heads) tape.keep(of.values);
+    model::Inputs in = model::Inputs::declare(tape, kTokens, kTokens);
+    in.watches_scores = true;
+    model->forward(tape, in);
+    heads = model->scored_heads();
     parameters = std::make_unique<tape::Parameters>(kernels, DType::kF32, tape.parameters());
     program = std::make_unique<tape::Program>(tape, *parameters);
     std::vector<int32_t> ids, positions, spans;
@@ -59,20 +57,21 @@ struct Pass {
   }
   std::vector<std::vector<float>> peaks() {
     NAITE_CHECK(parameters->prepare_all().ok());
+    program->begin_watching();
     NAITE_CHECK(program->forward().ok());
     std::vector<std::vector<float>> out;
-    for (const model::HeadPeaks& of : heads) {
-      out.emplace_back(of.query_heads.size());
+    for (const model::ScoredHeads& of : heads) {
+      const kernels::View found = program->watched(of.name);
+      out.emplace_back(static_cast<size_t>(found.size()));
       NAITE_CHECK(
-          program->read(of.values, out.back().data(), static_cast<int64_t>(4 * out.back().size()))
-              .ok());
+          parameters->kernels().download(out.back().data(), found.data, found.bytes()).ok());
     }
     return out;
   }
 
   std::unique_ptr<model::Model> model;
   tape::Tape tape;
-  std::vector<model::HeadPeaks> heads;
+  std::vector<model::ScoredHeads> heads;
   std::unique_ptr<tape::Parameters> parameters;
   std::unique_ptr<tape::Program> program;
 };
@@ -117,6 +116,52 @@ TEST(Clip, BringsScoresDownToTheLimit) {
     }
     EXPECT_GT(clipped, 0);
   }
+}
+
+// Each matrix of a stack is updated as it would be alone, and saved under its own name.
+TEST(Muon, TreatsTheMatricesOfAStackOneByOne) {
+  set_float_mode();
+  const std::unique_ptr<kernels::Kernels> kernels = kernels::make_reference(DType::kF32);
+  const Recipe recipe =
+      recipe_of({{"model_type", "llama"}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}});
+  constexpr int64_t kRows = 6, kCols = 4, kSize = kRows * kCols;
+  using tape::ParameterSpec;
+  const auto updated = [&](std::vector<ParameterSpec> specs) {
+    tape::Parameters parameters(*kernels, DType::kF32, std::move(specs));
+    Optimizer optimizer(recipe, *kernels, parameters);
+    const tape::Block gradient(*kernels, parameters.layout().bytes());
+    int64_t number = 0;
+    for (int p = 0; p < parameters.size(); ++p)
+      for (int64_t i = 0; i < parameters.specs()[p].count; ++i, ++number) {
+        std::vector<float> values;
+        for (int64_t k = 0; k < kSize; ++k)
+          values.push_back(static_cast<float>(random_unit(1, Purpose::kSampling, k, number) - .5));
+        NAITE_CHECK(kernels->upload(parameters.tensor(p, i).data, values.data(), 4 * kSize).ok());
+        NAITE_CHECK(kernels
+                        ->upload(tape::matrix_of(parameters.layout().view(gradient, p),
+                                                 parameters.specs()[p], i)
+                                     .data,
+                                 values.data(), 4 * kSize)
+                        .ok());
+      }
+    NAITE_CHECK(optimizer.update(0, 0.5f, gradient).ok());
+    formats::TrainingState state;
+    NAITE_CHECK(optimizer.save(state).ok());
+    std::vector<float> out = state.moments[0].values;
+    EXPECT_EQ(state.moments[0].members, (std::vector<int>{0, 1, 2}));
+    EXPECT_TRUE(state.moments[1].members.empty());
+    for (int p = 0; p < parameters.size(); ++p) {
+      std::vector<float> values(static_cast<size_t>(parameters.specs()[p].size()));
+      NAITE_CHECK(
+          kernels->download(values.data(), parameters.master(p).data, parameters.master(p).bytes())
+              .ok());
+      out.insert(out.end(), values.begin(), values.end());
+    }
+    return out;
+  };
+  const auto stack = updated({{"e.{}.w", kRows, kCols, tape::Role::kMatrix, 0, 0, 3}});
+  EXPECT_EQ(stack,
+            updated({{"e.0.w", kRows, kCols}, {"e.1.w", kRows, kCols}, {"e.2.w", kRows, kCols}}));
 }
 
 TEST(Clip, IsRefusedWhereQueriesAreNormed) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/names.h"
+#include "train/objective.h"
 
 namespace naite::train {
 
@@ -256,6 +257,7 @@ json Recipe::resolved() const {
   if (averaging.last > 1)
     out["averaging"] = {{"last", averaging.last}, {"every", percent_text(averaging.every)}};
   if (growth_noise != Recipe().growth_noise) out["growth"] = {{"noise", growth_noise}};
+  if (objective != Recipe().objective) out["objective"] = objective;
   return out;
 }
 
@@ -266,6 +268,7 @@ Result<Recipe> Recipe::read(const json& value, const std::string& name) {
                                                    "train",  "optimizer", "schedule", "checkpoint",
                                                    "sample", "growth",    "averaging"};
   root.ignore(kTables);
+  recipe.objective = root.choice("objective", recipe.objective, objective_names());
   NAITE_TRY(root.finish());
   for (const std::string& key : kTables)
     if (value.contains(key) && !value[key].is_object())
@@ -302,11 +305,15 @@ Result<Recipe> Recipe::read(const json& value, const std::string& name) {
       model->max_position_embeddings() < recipe.data.sequence_length)
     return fail("{}: [model] `max_position_embeddings` = {} is below sequence_length = {}", name,
                 model->max_position_embeddings(), recipe.data.sequence_length);
-  if (recipe.optimizer.muon.qk_clip > 0 && !model::gives_peaks(*model))
+  if (recipe.optimizer.muon.qk_clip > 0 && model->scored_heads().empty())
     return fail(
         "{}: [optimizer.muon] `qk_clip` needs queries and keys that are projections alone; a {} "
         "has biases or norms in them",
         name, recipe.model["model_type"].get<std::string>());
+  for (const tape::ParameterSpec& spec : model->parameters())
+    for (int64_t i = 1; i < spec.count; ++i)
+      if (recipe.trains(spec.tensor(i).name) != recipe.trains(spec.tensor(0).name))
+        return fail("{}: [train] `trainable` must name all of {} or none", name, spec.name);
   return recipe;
 }
 

@@ -81,6 +81,7 @@ struct Recipe {
   // the run's commitment (record/history.h). `seed` is set when it is known.
   std::string beacon;
   std::string arithmetic = "chain-1";
+  std::string objective = "pretrain";  // what the stage trains for; train/objective.h
   data::TokenizerOptions tokenizer;
   data::DataOptions data;
   nlohmann::json model;  // the [model] table as given; vocab_size comes from the tokenizer

@@ -45,7 +45,7 @@ Stepper::Stepper(const Curriculum& curriculum, const record::RunDirectory& run, 
 Status Stepper::open(const Recipe& stage) {
   if (stage_ == &stage && loader_) return {};
   if (engine_) {
-    carried_specs_ = engine_->parameters().specs();
+    carried_specs_ = tape::tensors_of(engine_->parameters().specs());
     carried_ = engine_->release();
     engine_.reset();
   }
@@ -63,8 +63,7 @@ Status Stepper::enter(const Recipe& stage) {
   NAITE_TRY(open(stage));
   if (engine_) return {};
   const bool carries = static_cast<bool>(carried_.masters);
-  if (carries)
-    NAITE_TRY(same_tensors(carried_specs_, model::parameters_of(*model_), stage.stage));
+  if (carries) NAITE_TRY(same_tensors(carried_specs_, model_->tensors(), stage.stage));
   engine_ = std::make_unique<Engine>(*model_, kernels_, stage, options_, std::move(carried_));
   carried_ = {};
   return carries ? engine_->parameters().prepare_all() : Status();
@@ -144,11 +143,13 @@ Result<std::map<std::string, std::string>> Stepper::tensor_digests() {
   std::vector<float> values;
   for (int p = 0; p < parameters().size(); ++p) {
     const tape::ParameterSpec& spec = parameters().specs()[static_cast<size_t>(p)];
-    const kernels::View master = parameters().master(p);
-    values.resize(static_cast<size_t>(spec.size()));
-    NAITE_TRY(kernels_.download(values.data(), master.data, master.bytes()));
-    out[spec.name] =
-        sha256_hex({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+    for (int64_t i = 0; i < spec.count; ++i) {
+      const kernels::View tensor = parameters().tensor(p, i);
+      values.resize(static_cast<size_t>(tensor.size()));
+      NAITE_TRY(kernels_.download(values.data(), tensor.data, tensor.bytes()));
+      out[spec.tensor(i).name] =
+          sha256_hex({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+    }
   }
   return out;
 }

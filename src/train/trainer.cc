@@ -186,8 +186,7 @@ Status Run::branch_off() {
 
 void Run::enter_pace() {
   const Recipe& stage = stepper_.stage();
-  pace_.flops_per_token =
-      model::training_flops_per_token(stepper_.model(), stage.data.sequence_length);
+  pace_.flops_per_token = stepper_.model().cost(stage.data.sequence_length).training_flops;
   due_ = stage.checkpoint_steps();
   audits_ = stage.audit_steps();
 }

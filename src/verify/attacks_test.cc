@@ -408,9 +408,10 @@ std::vector<Attack> of_steps() {
         train::StepResult result = *engine.gradient(loader, other ? (step + 1) % 20 : step);
         NAITE_CHECK(engine.update(step, result.grad_norm).ok());
         if (!admitted) {
-          train::HostBatch batch(f.curriculum().first());
-          batch.fill(f.curriculum().first(), loader, step);
-          result.batch = batch.digest();
+          const train::Recipe& recipe = f.curriculum().first();
+          std::vector<Batch> batches = train::make_batches(recipe);
+          train::fill_batches(recipe, loader, step, batches);
+          result.batch = digest_of(batches);
         }
         return result;
       });

@@ -280,12 +280,12 @@ Result<Finding> Claims::batches() {
   for (const train::Recipe& stage : curriculum_.stages) {
     if (stage.end_step() <= first || stage.first_step >= last) continue;
     NAITE_TRY(stepper_->open(stage));
-    train::HostBatch batch(stage);
+    std::vector<Batch> batches = train::make_batches(stage);
     for (int64_t step = std::max(first, stage.first_step);
          step < std::min(last, stage.end_step()) && !setting_.stopped(); ++step) {
       if (step % 64 == 0) setting_.progress("checking batches", step, last);
-      batch.fill(stage, stepper_->loader(), step);
-      if (batch.digest() != history_.step(step + 1).batch)
+      train::fill_batches(stage, stepper_->loader(), step, batches);
+      if (digest_of(batches) != history_.step(step + 1).batch)
         return fail("step {} read other data than the recipe says", step + 1);
     }
   }

@@ -7,6 +7,7 @@
 
 #include "base/machine_limits.h"
 #include "ledger/ledger.h"
+#include "train/plan.h"
 
 namespace naite::verify {
 
@@ -35,10 +36,10 @@ Result<Finding> Replays::memory() {
   int64_t bytes_max = 0;
   for (const train::Recipe& stage : claims_.curriculum().stages) {
     NAITE_TRY(claims_.stepper().open(stage));
-    // The plan, two states on the host, and the batch.
-    const int64_t bytes =
-        train::plan_memory(claims_.stepper().model(), setting_.kernels, stage, {}).total() +
-        24 * parameters + 20 * stage.train.batch_tokens;
+    // The plan, and one more state on the host than it has.
+    const train::MemoryPlan plan =
+        train::plan_memory(claims_.stepper().model(), setting_.kernels, stage, {});
+    const int64_t bytes = plan.total() + plan.checkpoint;
     if (bytes > usable) {
       fit_ = false;
       return Finding{fmt::format("training it again takes {} bytes of memory, this process may use "

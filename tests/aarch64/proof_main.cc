@@ -18,11 +18,9 @@ constexpr int64_t kTokens = 46;  // two documents of 31 and 15
 struct Trainer {
   Trainer(const model::Model& model, kernels::Kernels& kernels, DType compute)
       : kernels(kernels), tape(kernels, compute, true) {
-    inputs = {tape.data("ids", DType::kI32, kTokens, 1),
-              tape.data("positions", DType::kI32, kTokens, 1),
-              tape.data("spans", DType::kI32, kTokens, 2), kTokens};
+    inputs = model::Inputs::declare(tape, kTokens, kTokens);
     targets = tape.data("targets", DType::kI32, kTokens, 1);
-    scale = tape.data("scale", DType::kF32, 1, 1);
+    scale = tape.data("scale", DType::kF32, kTokens, 1);
     const model::Outputs out = model.forward(tape, inputs);
     loss = tape::linear_cross_entropy(out.hidden, out.head, targets, scale);
     parameters = std::make_unique<tape::Parameters>(kernels, compute, tape.parameters());
@@ -54,12 +52,12 @@ struct Trainer {
       positions.push_back(t - begin);
       spans.insert(spans.end(), {begin, t + 1});
     }
-    const float weight = 1.0f / 45;
+    const std::vector<float> weights(kTokens, 1.0f / 45);
     NAITE_CHECK(program->write(inputs.ids, ids.data(), 4 * kTokens).ok());
     NAITE_CHECK(program->write(inputs.positions, positions.data(), 4 * kTokens).ok());
     NAITE_CHECK(program->write(inputs.spans, spans.data(), 8 * kTokens).ok());
     NAITE_CHECK(program->write(targets, next.data(), 4 * kTokens).ok());
-    NAITE_CHECK(program->write(scale, &weight, 4).ok());
+    NAITE_CHECK(program->write(scale, weights.data(), 4 * kTokens).ok());
     NAITE_CHECK(program->forward().ok());
     NAITE_CHECK(program->backward(gradient, false).ok());
     const tape::SlabLayout& layout = parameters->layout();

@@ -30,11 +30,6 @@ Status load(const formats::ModelFiles& files, tape::Parameters& parameters) {
 }
 
 // One document that fills a tape.
-model::Inputs inputs_of(tape::Tape& tape, int64_t count) {
-  return {tape.data("ids", DType::kI32, count, 1), tape.data("positions", DType::kI32, count, 1),
-          tape.data("spans", DType::kI32, count, 2), count};
-}
-
 Status write_inputs(tape::Program& program, const model::Inputs& in,
                     const std::vector<int32_t>& ids) {
   const auto count = static_cast<int64_t>(ids.size());
@@ -52,7 +47,7 @@ Status write_logits(const model::Model& model, const formats::ModelFiles& files,
                     kernels::Kernels& kernels, const std::vector<int32_t>& ids) {
   const auto count = static_cast<int64_t>(ids.size());
   tape::Tape tape(kernels, DType::kF32, false);
-  const model::Inputs in = inputs_of(tape, count);
+  const model::Inputs in = model::Inputs::declare(tape, count, count);
   const model::Outputs out = model.forward(tape, in);
   const tape::Tensor logits = tape::logits(out.hidden, out.head);
   tape.keep(logits);
@@ -75,9 +70,9 @@ Status write_gradients(const model::Model& model, const formats::ModelFiles& fil
   const auto count = static_cast<int64_t>(ids.size());
   if (count < 2) return fail("gradients need two ids at least");
   tape::Tape tape(kernels, DType::kF32, true);
-  const model::Inputs in = inputs_of(tape, count);
+  const model::Inputs in = model::Inputs::declare(tape, count, count);
   const tape::Tensor targets = tape.data("targets", DType::kI32, count, 1);
-  const tape::Tensor scale = tape.data("scale", DType::kF32, 1, 1);
+  const tape::Tensor scale = tape.data("scale", DType::kF32, count, 1);
   const model::Outputs out = model.forward(tape, in);
   tape.keep(tape::linear_cross_entropy(out.hidden, out.head, targets, scale));
   tape::Parameters parameters(kernels, DType::kF32, tape.parameters());
@@ -87,9 +82,9 @@ Status write_gradients(const model::Model& model, const formats::ModelFiles& fil
   NAITE_TRY(write_inputs(program, in, ids));
   std::vector<int32_t> next(ids.begin() + 1, ids.end());
   next.push_back(-1);
-  const float share = 1.0f / static_cast<float>(count - 1);
+  const std::vector<float> shares(ids.size(), 1.0f / static_cast<float>(count - 1));
   NAITE_TRY(program.write(targets, next.data(), 4 * count));
-  NAITE_TRY(program.write(scale, &share, 4));
+  NAITE_TRY(program.write(scale, shares.data(), 4 * count));
   const tape::Block slab(kernels, parameters.layout().bytes());
   NAITE_TRY(program.forward());
   NAITE_TRY(program.backward(slab, false));
@@ -130,7 +125,7 @@ Status interop_run(const char* path, const char* ids_path, const char* out_path)
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(path));
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
                model::make_model(files.config(), files.config_name(), false));
-  NAITE_TRY(files.check(model::parameters_of(*model)));
+  NAITE_TRY(files.check(model->tensors()));
   ThreadPool pool(ThreadPool::default_num_threads());
   NAITE_ASSIGN(const std::unique_ptr<kernels::Kernels> kernels, kernels::make_cpu(pool, ""));
   if (ids_path != nullptr) {

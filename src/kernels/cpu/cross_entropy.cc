@@ -56,10 +56,11 @@ class TokenBlocks {
   }
 
   // e becomes the gradient of the logits.
-  void gradient(float scale) {
+  void gradient(View scale) {
     const LossRows rows = loss_rows(context_.isa);
     context_.pool.run(count_, [&](int64_t t, int) {
-      rows.gradient(logits_ + t * stride_, w_.rows, target(t), inverse_[t], scale, bf16_);
+      rows.gradient(logits_ + t * stride_, w_.rows, target(t), inverse_[t],
+                    scale.as<float>()[first_ + t], bf16_);
     });
   }
 
@@ -123,7 +124,7 @@ void run(const Context& context, const LinearCrossEntropyBackward& op) {
   TokenBlocks blocks(context, op.x, op.w, op.targets, op.workspace);
   while (blocks.next()) {
     blocks.losses(op.loss);
-    blocks.gradient(op.scale.as<float>()[0]);
+    blocks.gradient(op.scale);
     if (op.dx.wanted) blocks.input_gradient(op.dx);
     if (op.dw.wanted) blocks.weight_gradient(op.dw);
   }

@@ -103,11 +103,11 @@ void Reference<Real>::run(const LinearCrossEntropy& op) {
 template <class Real>
 void Reference<Real>::run(const LinearCrossEntropyBackward& op) {
   std::vector<Real> dz(op.x.rows * op.w.rows);
-  const Real factor = load<Real>(op.scale, 0);
   for (int64_t t = 0; t < op.x.rows; ++t) {
     const int32_t target = op.targets.as<int32_t>()[t];
     const RowSoftmax<Real> row = row_softmax<Real>(op.x, op.w, t, target);
     store<Real>(op.loss, t, row.loss);
+    const Real factor = load<Real>(op.scale, t);
     for (int64_t j = 0; j < op.w.rows; ++j) {
       const Real p = row.e[j] * row.inverse;
       const Real one_hot = j == target ? Real{1} : Real{0};

@@ -91,17 +91,20 @@ std::vector<Tensor> record_linear(Tensor x, const std::vector<Weight>& weights, 
   return x.tape->record(op, inputs);
 }
 
-// Inputs: x, head, targets, scale.
+// Inputs: x, head, targets, and in training scale.
 struct LinearCrossEntropy {
   OpInfo infer(std::span<const TensorInfo> in) const {
     const TensorInfo &x = in[0], &head = in[1];
-    NAITE_CHECK(head.cols == x.cols && in[2] == (TensorInfo{DType::kI32, x.rows, 1}),
+    NAITE_CHECK(head.cols == x.cols && in[2] == (TensorInfo{DType::kI32, x.rows, 1}) &&
+                    (in.size() == 3 || (in[3].rows == x.rows && in[3].cols == 1)),
                 "linear_cross_entropy: {}", describe(in));
     OpInfo info;
     info.name = "linear_cross_entropy";
-    info.uses = {Use::kActivation, Use::kMatrix, Use::kActivation, Use::kActivation};
+    info.uses.assign(in.size(), Use::kActivation);
+    info.uses[1] = Use::kMatrix;
     info.reads_inputs = 0b1111;
     info.is_loss = true;
+    info.inference_only = in.size() == 3;
     const DType wide = x.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
     info.outputs = {{wide, x.rows, 1}};
     return info;
@@ -125,6 +128,10 @@ Tensor logits(Tensor x, Tensor head) { return record_linear(x, {{head}}, true)[0
 
 Tensor linear_cross_entropy(Tensor x, Tensor head, Tensor targets, Tensor scale) {
   return x.tape->record(LinearCrossEntropy{}, {x, head, targets, scale})[0];
+}
+
+Tensor token_losses(Tensor x, Tensor head, Tensor targets) {
+  return x.tape->record(LinearCrossEntropy{}, {x, head, targets})[0];
 }
 
 }  // namespace naite::tape
