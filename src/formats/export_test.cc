@@ -342,14 +342,14 @@ TEST_F(Export, AHeadBesideTiedEmbeddingsMustBeTheirCopy) {
   const std::unique_ptr<model::Model> tied = *model::make_model(config, "test", false);
   const Result<ModelFiles> other = ModelFiles::open(root_ / "model");
   ASSERT_TRUE(other);
-  const Status status = other->check(model::parameters_of(*tied));
+  const Status status = other->check(tied->tensors());
   ASSERT_FALSE(status);
   EXPECT_NE(status.error().message.find("lm_head.weight differs from model.embed_tokens.weight"),
             std::string::npos)
       << status.error().message;
 
   for (const StoredType type : {StoredType::kF32, StoredType::kF64}) {  // a copy, and a wider one
-    const std::vector<tape::ParameterSpec> specs = model::parameters_of(*tied);
+    const std::vector<tape::ParameterSpec> specs = tied->tensors();
     std::map<std::string, tape::ParameterSpec> by_name;
     std::vector<TensorSpec> targets;
     for (const tape::ParameterSpec& spec : specs) {
@@ -375,7 +375,7 @@ TEST_F(Export, AHeadBesideTiedEmbeddingsMustBeTheirCopy) {
   config["tie_word_embeddings"] = false;  // and the other way round: a head is asked for
   omitted_ = "lm_head.weight";
   make(false);
-  const Status missing = ModelFiles::open(root_ / "model")->check(model::parameters_of(*model_));
+  const Status missing = ModelFiles::open(root_ / "model")->check(model_->tensors());
   ASSERT_FALSE(missing);
   EXPECT_NE(missing.error().message.find("lm_head.weight is missing"), std::string::npos);
 }

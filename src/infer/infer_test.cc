@@ -67,7 +67,8 @@ std::vector<float> uncached(const model::Model& model, tape::Parameters& paramet
 
 class Generators : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Models, Generators,
-                         testing::Values("llama", "motif", "mistral", "qwen2", "qwen3", "tri"),
+                         testing::Values("llama", "motif", "mistral", "qwen2", "qwen3", "smollm3",
+                                         "tri"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(Generators, CachedDecodingGivesTheBitsOfTheUncachedPass) {
@@ -166,7 +167,7 @@ TEST_P(Generators, StopsAtAnyOfItsTokensAndRefusesIdsBeyondTheModel) {
   Result<std::unique_ptr<kernels::Kernels>> cpu = kernels::make_cpu(pool, "");
   ASSERT_TRUE(cpu.ok());
   const std::unique_ptr<model::Model> model = small_model(GetParam());
-  tape::Parameters parameters(**cpu, DType::kF32, model::parameters_of(*model));
+  tape::Parameters parameters(**cpu, DType::kF32, model->parameters());
   for (int p = 0; p < parameters.size(); ++p) {
     std::vector<float> values(parameters.specs()[p].size());
     for (size_t i = 0; i < values.size(); ++i)

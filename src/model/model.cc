@@ -14,6 +14,7 @@ namespace naite::model {
   X(qwen2)                     \
   X(qwen3)                     \
   X(motif)                     \
+  X(smollm3)                   \
   X(tri)
 
 using Maker = Result<std::unique_ptr<Model>>(Table& table);

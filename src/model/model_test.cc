@@ -66,6 +66,11 @@ json small_model(const std::string& form) {
                    {"global_attention_freq", 2},
                    {"attn_scale", 0.5},
                    {"floor_scale", 2.0}});
+  if (form == "smollm3")
+    config.update({{"model_type", "smollm3"},
+                   {"no_rope_layer_interval", 2},
+                   {"use_sliding_window", true},
+                   {"sliding_window", 3}});
   if (form == "qwen3")
     config.update(
         {{"model_type", "qwen3"},
@@ -169,7 +174,7 @@ class Family : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Models, Family,
                          testing::Values("llama", "llama_tied", "llama_biased", "mistral", "qwen2",
                                          "qwen3", "motif", "motif_3to1", "motif_4to1", "motif_silu",
-                                         "tri"),
+                                         "tri", "smollm3"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(Family, GradientsAreDerivativesUnderThePlan) {
@@ -251,8 +256,8 @@ TEST(Config, BadModelsAreOneClearLine) {
             "is 3");
   EXPECT_EQ(
       message("model_type", "lama"),
-      "r.toml: [model] `model_type` must be one of llama, mistral, qwen2, qwen3, motif, tri, is "
-      "\"lama\"");
+      "r.toml: [model] `model_type` must be one of llama, mistral, qwen2, qwen3, motif, smollm3, "
+      "tri, is \"lama\"");
   EXPECT_EQ(message("hiden_size", 3),
             "r.toml: [model] does not know the key `hiden_size`; did you mean `hidden_size`?");
   EXPECT_EQ(message("head_dim", 3),
@@ -363,6 +368,24 @@ TEST(Rotary, WhatATableSaysIsDoneOrRefused) {
                   {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4.0}}}}),
             "");
   EXPECT_NE(said({{"rope_scaling", "linear"}}), "");
+}
+
+// Without no_rope_layers every fourth layer does not turn, and only such layers may have windows.
+TEST(SmolLm3, LayersThatDoNotTurnAreAsTheConfigSays) {
+  json config = small_llama(true);
+  config.update({{"model_type", "smollm3"}, {"num_hidden_layers", 5}});
+  EXPECT_EQ(make(config)->config()["no_rope_layers"], json({1, 1, 1, 0, 1}));
+  const auto message = [&](const char* key, json value) {
+    json changed = config;
+    changed[key] = std::move(value);
+    Result<std::unique_ptr<Model>> model = make_model(changed, "s:", false);
+    return model.ok() ? std::string("accepted") : model.error().message;
+  };
+  EXPECT_EQ(message("no_rope_layers", {0, 1, 0, 1, 1}), "accepted");
+  EXPECT_EQ(message("no_rope_layers", {0, 1}),
+            "s: `no_rope_layers` must be a list of 5 zeros and ones, is [0,1]");
+  EXPECT_EQ(message("layer_types", json(5, "full_attention")), "accepted");
+  EXPECT_NE(message("layer_types", json(5, "sliding_attention")), "accepted");
 }
 
 TEST(Motif, LambdaStartsAsInThePublishedModels) {
@@ -494,6 +517,14 @@ TEST(Count, MatchesTheFormula) {
                                            {"num_key_value_heads", 8},
                                            {"head_dim", 128}});
   EXPECT_EQ(tri->num_parameters(), 70'490'791'936);
+  const std::unique_ptr<Model> smol = make({{"model_type", "smollm3"},
+                                            {"vocab_size", 128256},
+                                            {"hidden_size", 2048},
+                                            {"intermediate_size", 11008},
+                                            {"num_hidden_layers", 36},
+                                            {"num_attention_heads", 16},
+                                            {"num_key_value_heads", 4}});
+  EXPECT_EQ(smol->num_parameters(), 3'075'098'624);  // SmolLM3-3B
 }
 
 }  // namespace
