@@ -69,7 +69,7 @@ class Grow : public testing::Test {
       parent_values_.insert(parent_values_.end(), tensor.begin(), tensor.end());
     }
     ASSERT_TRUE(write_file(root_ / "config.json", config.dump()));
-    ASSERT_TRUE(write_file(root_ / "tokenizer.json", "{}"));
+    ASSERT_TRUE(write_file(root_ / "tokenizer.json", R"({"model": {"vocab": {"a": 39}}})"));
     ASSERT_TRUE(formats::write_model_safetensors(
         root_, tensors, {},
         [&](const formats::TensorSpec& spec, const formats::ByteSink& sink) -> Status {
