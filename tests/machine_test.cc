@@ -53,7 +53,9 @@ class Machine : public Process {
   const std::string& a_run() {
     static std::string path;
     path = fresh("a-run");
-    if (!fs::exists(path)) EXPECT_EQ(run(train(path, {"--stop-after-step", "6"})).exit_code, 0);
+    if (!fs::exists(path)) {
+      EXPECT_EQ(run(train(path, {"--stop-after-step", "6"})).exit_code, 0);
+    }
     return path;
   }
   std::string write(const std::string& name, const std::string& text) {
@@ -302,8 +304,9 @@ TEST_F(Machine, EventFilesHaveEachStepOnceAfterKills) {
     EXPECT_EQ(run(train(path, rare), {std::string("NAITE_KILL_AT=") + at}).exit_code, -1);
   // What a kill may leave behind them.
   for (const std::string& name : *list_directory(path))
-    if (name.starts_with("events.out"))
+    if (name.starts_with("events.out")) {
       EXPECT_TRUE(write_file(path + "/" + name, *read_file(path + "/" + name) + "torn").ok());
+    }
   ASSERT_EQ(run(train(path, rare)).exit_code, 0);
   const auto [steps, starts] = steps_of_events(path);
   EXPECT_EQ(steps, expected);
