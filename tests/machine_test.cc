@@ -29,8 +29,9 @@ class Machine : public Process {
       const int descriptor = open(files[stream], flags[stream], 0644);
       dup2(descriptor, stream);
       if (descriptor > 2) close(descriptor);
-      if (streams.closed[stream]) close(stream);
     }
+    for (const int stream : {0, 1, 2})  // after all are open: else the next one takes its place
+      if (streams.closed[stream]) close(stream);
     if (streams.out_descriptor >= 0) dup2(streams.out_descriptor, 1);
     std::vector<char*> argv{strdup(NAITE_BINARY)};
     for (const std::string& item : arguments) argv.push_back(strdup(item.c_str()));
@@ -303,7 +304,8 @@ TEST_F(Machine, EventFilesHaveEachStepOnceAfterKills) {
   for (const char* at : {"step:4", "step:3", "step:9"})
     EXPECT_EQ(run(train(path, rare), {std::string("NAITE_KILL_AT=") + at}).exit_code, -1);
   // What a kill may leave behind them.
-  for (const std::string& name : *list_directory(path))
+  const std::vector<std::string> names = *list_directory(path);
+  for (const std::string& name : names)
     if (name.starts_with("events.out")) {
       EXPECT_TRUE(write_file(path + "/" + name, *read_file(path + "/" + name) + "torn").ok());
     }
