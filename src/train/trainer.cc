@@ -396,7 +396,7 @@ Result<Outcome> train_run(Curriculum curriculum, const TrainRequest& request,
   const Status written = run.finish();
   if (!outcome) return outcome;
   NAITE_TRY(written);
-  NAITE_TRY(ledger.end(run.step()));
+  if (*outcome == Outcome::kFinished) NAITE_TRY(ledger.end(run.step()));
   ledger.settle_witnesses();
   return outcome;
 }
