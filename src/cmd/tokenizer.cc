@@ -74,6 +74,13 @@ Status train(const TokenizerArguments& arguments) {
   return {};
 }
 
+// What the lines before gave is out first, for whoever waits for it; std::cin would flush it too, and
+// lose the reason why it could not.
+bool read_line(std::string& line) {
+  flush_output();
+  return static_cast<bool>(std::getline(std::cin, line));
+}
+
 // After the last line: a stream that cannot be read looks like one that has ended.
 Status end_of_input() {
   if (std::ferror(stdin) == 0) return {};
@@ -93,7 +100,7 @@ Status encode(const TokenizerArguments& arguments) {
   data::Encoder encoder(tokenizer);
   std::string line;
   std::vector<int32_t> ids;
-  for (int64_t number = 1; std::getline(std::cin, line); ++number) {
+  for (int64_t number = 1; read_line(line); ++number) {
     if (arguments.as_json) {
       NAITE_ASSIGN(line, string_of_json(line, number));
     }
@@ -134,7 +141,7 @@ Result<std::vector<int32_t>> ids_of(const std::string& line, int64_t number, int
 Status decode(const TokenizerArguments& arguments) {
   NAITE_ASSIGN(const data::Tokenizer tokenizer, data::Tokenizer::load(arguments.tokenizer));
   std::string line;
-  for (int64_t number = 1; std::getline(std::cin, line); ++number) {
+  for (int64_t number = 1; read_line(line); ++number) {
     NAITE_ASSIGN(const std::vector<int32_t> ids, ids_of(line, number, tokenizer.vocab_size()));
     std::string text = tokenizer.decode(ids);
     if (arguments.as_json) text = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
