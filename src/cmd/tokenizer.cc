@@ -74,8 +74,8 @@ Status train(const TokenizerArguments& arguments) {
   return {};
 }
 
-// What the lines before gave is out first, for whoever waits for it; std::cin would flush it too, and
-// lose the reason why it could not.
+// What the lines before gave is out first, for whoever waits for it; std::cin would flush it too,
+// and lose the reason why it could not.
 bool read_line(std::string& line) {
   flush_output();
   return static_cast<bool>(std::getline(std::cin, line));
