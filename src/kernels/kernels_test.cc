@@ -209,8 +209,6 @@ struct Row {
 void linear_row(Bench& b, int64_t tokens, int64_t in, const std::vector<int64_t>& outs,
                 bool with_bias, bool wide_output) {
   const View x = b.activation(tokens, in);
-  int64_t total_out = 0;
-  for (int64_t out : outs) total_out += out;
   std::vector<Projection> parts, gradients;
   std::vector<Bench::Parameter> weights, biases;
   for (int64_t out : outs) {
