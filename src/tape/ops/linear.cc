@@ -22,7 +22,6 @@ struct Linear {
     info.name = wide ? "logits" : "linear";
     info.uses = {Use::kActivation};
     info.reads_inputs = 1;
-    int64_t total_out = 0;
     for (size_t part = 0, j = 1; part < has_bias.size(); ++part) {
       NAITE_CHECK(in[j].cols == x.cols, "linear: {}", describe(in));
       const int64_t out = in[j].rows;
@@ -35,7 +34,6 @@ struct Linear {
       }
       const DType dtype = wide && x.dtype == DType::kBf16 ? DType::kF32 : x.dtype;
       info.outputs.push_back({dtype, x.rows, out});
-      total_out += out;
     }
     info.inference_only = wide;
     return info;
