@@ -8,6 +8,7 @@
 #include "cmd/cmd.h"
 #include "cmd/cost.h"
 #include "cmd/profile.h"
+#include "data/unicode.h"
 #include "train/trainer.h"
 
 namespace naite::cmd {
@@ -23,6 +24,13 @@ struct TrainArguments {
 };
 
 constexpr double kPlainLineSeconds = 10;  // between progress lines when stderr is no terminal
+
+// What a model wrote, for a terminal: bytes that are no UTF-8 and control characters are replaced.
+std::string printable(std::string text) {
+  for (size_t bad; (bad = data::find_invalid_utf8(text)) < text.size();)
+    text.replace(bad, 1, "\uFFFD");
+  return one_line(std::move(text));
+}
 
 // Progress on stderr: one line that is rewritten on a terminal, a plain line now and then
 // elsewhere.
@@ -61,13 +69,7 @@ class ConsoleObserver final : public train::Observer {
                           measured.bits_per_byte);
     print_line(line);
     for (const auto& [prompt, sample] : r.samples) {
-      size_t end = std::min<size_t>(sample.size(), 100);
-      // No letter is cut in two.
-      while (end < sample.size() && end > 0 && (sample[end] & 0xc0) == 0x80) --end;
-      std::string flat = sample.substr(0, end);
-      for (char& c : flat)
-        if (c == '\n') c = ' ';
-      print_line("  | " + flat);
+      print_line("  | " + printable(sample.substr(0, data::floor_to_char(sample, 100))));
     }
   }
 
