@@ -408,7 +408,8 @@ std::vector<Attack> of_steps() {
         train::StepResult result = *engine.gradient(loader, other ? (step + 1) % 20 : step);
         NAITE_CHECK(engine.update(step, result.grad_norm).ok());
         if (!admitted) {
-          const train::Recipe& recipe = f.curriculum().first();
+          const train::Curriculum curriculum = f.curriculum();
+          const train::Recipe& recipe = curriculum.first();
           std::vector<Batch> batches = train::make_batches(recipe);
           train::fill_batches(recipe, loader, step, batches);
           result.batch = digest_of(batches);
