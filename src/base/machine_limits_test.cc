@@ -173,7 +173,7 @@ TEST_F(MachineLimits, TheMachineAndTheResourceLimitsBindMemoryToo) {
   EXPECT_EQ(usable_memory_bytes(root_), 54321);
   put("sys/fs/cgroup/a/memory.max", "max\n");
   if (kHasShadowMemory) return;  // which no limit of the process has room for
-  const pid_t child = fork();  // a limit of its own, that the test keeps none of
+  const pid_t child = fork();    // a limit of its own, that the test keeps none of
   if (child == 0) {
     const rlimit limit{rlim_t{1} << 30, rlim_t{1} << 30};
     _exit(setrlimit(RLIMIT_DATA, &limit) == 0 && usable_memory_bytes(root_) == (1 << 30) ? 0 : 1);

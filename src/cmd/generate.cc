@@ -49,8 +49,7 @@ Status generate(const GenerateArguments& arguments) {
   if (ids.empty()) return fail("--prompt is empty and the model has no token to begin with");
   const auto length = static_cast<int64_t>(ids.size());
   const int64_t longest = opened.model->max_position_embeddings();
-  if (length >= longest)
-    return fail("--prompt has {} tokens, the model takes {}", length, longest);
+  if (length >= longest) return fail("--prompt has {} tokens, the model takes {}", length, longest);
   const int64_t capacity = std::min(longest, length + arguments.max_tokens);
   NAITE_TRY(check_memory(opened, capacity, *machine.kernels));
   NAITE_ASSIGN(const std::unique_ptr<tape::Parameters> parameters,

@@ -93,7 +93,6 @@ class Kernels : public Runner {
   // Bytes of the prepared copy of a [rows, cols] fp32 master; 0: the master is read in place.
   virtual int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols) const = 0;
 
-
   // Bytes of the workspace that a call must bring; shapes and arguments decide, so views need no
   // memory.
   template <class Op>

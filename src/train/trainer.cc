@@ -327,8 +327,8 @@ Result<std::vector<std::pair<std::string, std::string>>> Run::samples() {
       return !stop_requested();
     });
     // A sample that fails is no reason to stop: what is wrong shows in the loss.
-    out.emplace_back(prompt, count.ok() ? prompt + tokenizer.decode(tokens, true)
-                                        : count.error().message);
+    out.emplace_back(prompt,
+                     count.ok() ? prompt + tokenizer.decode(tokens, true) : count.error().message);
   }
   return out;
 }
@@ -369,10 +369,10 @@ Result<Outcome> train_run(Curriculum curriculum, const TrainRequest& request,
                FileLock::acquire(directory.path() / ".lock", directory.path().string()));
   // Before anything else is busy.
   const double peak_flops = kernels.measure_peak_flops(curriculum.first().compute());
-  Result<Prepared> prepared =
-      prepare_run(curriculum, directory, pool.num_threads(), request.stop,
-                  [&](const data::PrepareProgress& progress) { observer.preparing(progress); },
-                  [&](const std::string& line) { observer.note(line); });
+  Result<Prepared> prepared = prepare_run(
+      curriculum, directory, pool.num_threads(), request.stop,
+      [&](const data::PrepareProgress& progress) { observer.preparing(progress); },
+      [&](const std::string& line) { observer.note(line); });
   if (!prepared.ok() && request.stop != nullptr && request.stop->load()) return Outcome::kStopped;
   if (!prepared.ok()) return prepared.error();
   NAITE_ASSIGN(Metrics metrics, Metrics::open(directory.path()));
