@@ -203,14 +203,19 @@ Result<size_t> InputStream::State::read_zstd(std::span<char> buffer) {
   return out.pos;
 }
 
+Result<int64_t> open_regular(const fs::path& path, int& descriptor) {
+  descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
+  struct stat info {};
+  if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode))
+    return fail("cannot read {}: it is not a regular file", path.string());
+  return static_cast<int64_t>(info.st_size);
+}
+
 Result<InputStream> InputStream::open(const fs::path& path) {
   auto state = std::make_unique<State>();
   state->path = path;
-  state->descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (state->descriptor < 0) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
-  struct stat info {};
-  if (::fstat(state->descriptor, &info) != 0 || !S_ISREG(info.st_mode))
-    return fail("cannot read {}: it is not a regular file", path.string());
+  NAITE_TRY(open_regular(path, state->descriptor));
   state->packing = packing_of(path);
   if (state->packing == Packing::kGzip) {
     constexpr int kGzipFormat = 16 + MAX_WBITS;

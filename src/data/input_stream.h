@@ -23,6 +23,10 @@ inline constexpr int64_t kExpansionFree = int64_t{64} << 20;
 enum class Packing { kNone, kGzip, kZstd };
 // By the name alone.
 Packing packing_of(const std::filesystem::path& path);
+
+// Opens for reading, without waiting for anybody; `descriptor` is the caller's to close, on failure
+// too, unless it is negative. Pipes and devices are refused. Returns the size in bytes.
+Result<int64_t> open_regular(const std::filesystem::path& path, int& descriptor);
 // The file's ending in lower case, the one of the packing left out: ".txt" of "A.TXT.GZ".
 std::string ending_of(const std::filesystem::path& path);
 

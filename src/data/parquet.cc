@@ -3,7 +3,6 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -123,16 +122,11 @@ int64_t ParquetFile::file_bytes() const { return state_->bytes_in; }
 Result<ParquetFile> ParquetFile::open(const fs::path& path, const std::string& text_key) {
   auto state = std::make_unique<State>();
   state->path = path;
-  state->descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (state->descriptor < 0) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
-  struct stat info {};
-  if (::fstat(state->descriptor, &info) != 0 || !S_ISREG(info.st_mode))
-    return fail("cannot read {}: it is not a regular file", path.string());
-  state->bytes_in = info.st_size;
+  NAITE_ASSIGN(state->bytes_in, open_regular(path, state->descriptor));
   if (packing_of(path) != Packing::kNone)
     return fail("{}: Parquet is packed inside, and read only unpacked: unpack it first",
                 path.string());
-  NAITE_TRY(check_file(state->descriptor, path, info.st_size));
+  NAITE_TRY(check_file(state->descriptor, path, state->bytes_in));
   const Result<const ParquetPlugin*> plugin = load_plugin();
   if (!plugin) return fail("{}: {}", path.string(), plugin.error().message);
   state->plugin = *plugin;

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/observed.h"
 
-#include <chrono>
+#include "base/clock.h"
 
 namespace naite::kernels {
 
 namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 OperationCall described(const Call& call) {
   return visit(call, []<class Op>(const Op& op) {
