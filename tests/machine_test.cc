@@ -317,6 +317,27 @@ TEST_F(Machine, EventFilesHaveEachStepOnceAfterKills) {
 
 // --- what may change on the way -----------------------------------------------------------------
 
+// libfaketime under the whole process: every clock, files' times included.
+TEST_F(Machine, AClockThatIsWrongHarmsNothing) {
+  std::string library;
+  for (const fs::directory_entry& folder : fs::directory_iterator("/usr/lib"))
+    if (fs::exists(folder.path() / "faketime/libfaketime.so.1"))
+      library = folder.path() / "faketime/libfaketime.so.1";
+  ASSERT_NE(library, "") << "tools/install_packages brings libfaketime";
+  for (const char* time : {"1960-05-17 12:00:00", "2199-12-31 23:59:59"}) {
+    const Words clock = {"LD_PRELOAD=" + library, fmt::format("FAKETIME=@{}", time)};
+    const std::string path = fresh(fmt::format("run-of-{:.4}", time));
+    const Ended begun = run(train(path, {"--stop-after-step", "6"}), clock);
+    ASSERT_EQ(begun.exit_code, 0) << time << begun.err;
+    for (const Words& environment : {clock, {}})
+      EXPECT_EQ(run({"verify", path}, environment).exit_code, 0) << time;
+    const Ended resumed = run(train(path, {}));
+    ASSERT_EQ(resumed.exit_code, 0) << time << resumed.err;
+    const Ended verified = run({"verify", path, "--all"});
+    EXPECT_EQ(verified.exit_code, 0) << time << verified.out;
+  }
+}
+
 TEST_F(Machine, AResumeUnderOtherKeysIsNoForgery) {
   const std::vector<Words> changes = {{"--set", "run.name=\"other\""},
                                       {"--set", "train.max_loss_ratio=9"},
