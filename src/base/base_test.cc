@@ -37,7 +37,7 @@ TEST(Result, ALongMessageKeepsItsEnds) {
 }
 
 TEST(Result, AMessageIsOneLine) {
-  EXPECT_EQ(fail("no key `{}`", "a\nb\t\x7f").message, "no key `a b  `");
+  EXPECT_EQ(fail("no key `{}`", "a\nb\t\x7f").message, "no key `a b \\x7f`");
 }
 
 TEST(ForeignFiles, AreKnownByTheirFirstBytes) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/result.h"
 
+#include <algorithm>
+
+#include "base/shown.h"
+
 namespace naite {
 
 namespace {
@@ -13,8 +17,9 @@ bool is_inside_letter(char c) { return (static_cast<unsigned char>(c) & 0xc0) ==
 }  // namespace
 
 std::string one_line(std::string text) {
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
+  text = shown_line(text);
   if (text.size() <= kBeginBytes + kEndBytes) return text;
   size_t begin = kBeginBytes, end = text.size() - kEndBytes;
   while (begin > 0 && is_inside_letter(text[begin])) --begin;

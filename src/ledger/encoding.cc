@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
+
 namespace naite::ledger {
 
 namespace {
@@ -10,21 +12,6 @@ namespace {
 constexpr std::string_view kHexDigits = "0123456789abcdef";
 constexpr std::string_view kBase64Digits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-// How many bytes the character that begins with `lead` has, and the smallest code point that may be
-// written so; 0 bytes: no character begins so.
-struct Utf8Form {
-  size_t bytes;
-  uint32_t bits, smallest;
-};
-
-Utf8Form form_of(unsigned char lead) {
-  if (lead < 0x80) return {1, lead, 0};
-  if (lead >= 0xc2 && lead < 0xe0) return {2, lead & 0x1fu, 0x80};
-  if (lead >= 0xe0 && lead < 0xf0) return {3, lead & 0x0fu, 0x800};
-  if (lead >= 0xf0 && lead < 0xf5) return {4, lead & 0x07u, 0x10000};
-  return {0, 0, 0};
-}
 
 }  // namespace
 
@@ -100,22 +87,7 @@ std::optional<int64_t> from_decimal(std::string_view text) {
   return static_cast<int64_t>(value);
 }
 
-bool is_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const Utf8Form form = form_of(static_cast<unsigned char>(text[i]));
-    if (form.bytes == 0 || i + form.bytes > text.size()) return false;
-    uint32_t point = form.bits;
-    for (size_t j = 1; j < form.bytes; ++j) {
-      const auto next = static_cast<unsigned char>(text[i + j]);
-      if ((next & 0xc0) != 0x80) return false;
-      point = point << 6 | (next & 0x3fu);
-    }
-    if (point < form.smallest || point > 0x10ffff || (point >= 0xd800 && point < 0xe000))
-      return false;
-    i += form.bytes;
-  }
-  return true;
-}
+bool is_utf8(std::string_view text) { return find_invalid_utf8(text) == text.size(); }
 
 std::string big_endian(uint64_t value, int num_bytes) {
   std::string out;

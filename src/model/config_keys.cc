@@ -5,6 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/shown.h"
+#include "base/utf8.h"
+
 namespace naite::model {
 
 namespace {
@@ -66,9 +69,7 @@ constexpr NeutralNumber kNeutralNumbers[] = {
 };
 
 std::string shown(std::string_view text, size_t bytes) {
-  std::string out(text.substr(0, bytes));
-  for (char& c : out)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  const std::string out = shown_line(text.substr(0, floor_to_char(text, bytes)));
   return text.size() > bytes ? out + "..." : out;
 }
 
