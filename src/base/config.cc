@@ -8,6 +8,8 @@
 #include <sstream>
 
 #include "base/foreign_files.h"
+#include "base/json_text.h"
+#include "base/utf8.h"
 
 namespace naite {
 
@@ -15,7 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kDepthMax = 100;
 constexpr int kKeyPartsMax = 32;
 
 json to_json(const toml::node& node) {
@@ -38,26 +39,6 @@ json to_json(const toml::node& node) {
   return text.str();
 }
 
-// nlohmann's parser recurses per level of nesting when it destroys values, so the depth is bounded
-// before it starts: brackets outside strings are counted.
-bool too_deep(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-      continue;
-    }
-    if (c == '"') in_string = true;
-    if (c == '[' || c == '{') ++depth;
-    if (c == ']' || c == '}') --depth;
-    if (depth > kDepthMax) return true;
-  }
-  return false;
-}
-
 // The end of the TOML string that begins at `at`: behind its closing quotes, or where its line ends
 // if it has none.
 size_t end_of_toml_string(std::string_view text, size_t at) {
@@ -74,6 +55,9 @@ size_t end_of_toml_string(std::string_view text, size_t at) {
   }
   return text.size();
 }
+
+// There are at least as many of these as values; in strings they count, too.
+bool opens_value(char c) { return c == '=' || c == ',' || c == '[' || c == '{'; }
 
 // toml++ bounds how deep values nest, but not the tables that the parts of a key open, and recurses
 // to free them. Parts are counted by their dots, outside strings and comments.
@@ -95,7 +79,7 @@ bool has_long_key(std::string_view text) {
 
 std::string shown(const json& value) {
   std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  if (text.size() > 60) text = text.substr(0, floor_to_char(text, 57)) + "...";
   return text;
 }
 
@@ -117,6 +101,10 @@ int edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 Result<json> parse_toml(std::string_view text, std::string_view name) {
+  if (static_cast<int64_t>(text.size()) > kToml.bytes ||
+      std::count_if(text.begin(), text.end(), opens_value) > kToml.values)
+    return fail("{}: more than {} bytes or {} values; no TOML file that is read has so many", name,
+                kToml.bytes, kToml.values);
   if (has_long_key(text)) return fail("{}: TOML key of more than {} parts", name, kKeyPartsMax);
   try {
     return to_json(toml::parse(text));
@@ -125,23 +113,6 @@ Result<json> parse_toml(std::string_view text, std::string_view name) {
       return fail("{} is {}: {}", name, foreign->what, foreign->advice);
     return fail("{}:{}:{}: not valid TOML: {}", name, error.source().begin.line,
                 error.source().begin.column, error.description());
-  }
-}
-
-Result<json> parse_json(std::string_view text, std::string_view name) {
-  if (too_deep(text)) return fail("{}: JSON nested deeper than {} levels", name, kDepthMax);
-  try {
-    return json::parse(text);
-  } catch (const json::exception& error) {
-    if (const std::optional<ForeignFile> foreign = what_is(text))
-      return fail("{} is {}: {}", name, foreign->what, foreign->advice);
-    std::string reason = error.what();  // "[json.exception.parse_error.101] parse error at ..."
-    if (const size_t bracket = reason.find("] "); bracket != std::string::npos)
-      reason = reason.substr(bracket + 2);
-    for (char& c : reason)
-      if (static_cast<unsigned char>(c) < 0x20) c = ' ';
-    if (reason.size() > 200) reason = reason.substr(0, 200) + "...";
-    return fail("{}: not valid JSON: {}", name, reason);
   }
 }
 

@@ -12,9 +12,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <nlohmann/json.hpp>
+#include <limits>
 
-#include "base/config.h"
+#include "base/json_text.h"
 
 namespace naite {
 
@@ -64,26 +64,30 @@ Status sync_tree(const fs::path& root) {
 }  // namespace
 
 Result<std::string> read_file(const fs::path& path) {
+  return read_file(path, std::numeric_limits<int64_t>::max());
+}
+
+Result<std::string> read_file(const fs::path& path, int64_t bytes_max) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return file_error("read", path);
   std::string content;
   char buffer[1 << 16];
-  ssize_t n = 0;
-  while ((n = ::read(descriptor, buffer, sizeof buffer)) != 0) {
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) break;
-    content.append(buffer, static_cast<size_t>(n));
+  struct stat info {};
+  ssize_t n = ::fstat(descriptor, &info);
+  bool too_large = n == 0 && info.st_size > bytes_max;
+  while (!too_large && n >= 0 && (n = ::read(descriptor, buffer, sizeof buffer)) != 0) {
+    if (n < 0 && errno == EINTR) n = 0;
+    if (n > 0) content.append(buffer, static_cast<size_t>(n));
+    too_large = static_cast<int64_t>(content.size()) > bytes_max;
   }
   const int saved = errno;
   ::close(descriptor);
   errno = saved;
   if (n < 0) return file_error("read", path);
+  if (too_large)
+    return fail("{} has more than the {} bytes that are read of such a file", path.string(),
+                bytes_max);
   return content;
-}
-
-Result<nlohmann::json> read_json(const fs::path& path) {
-  NAITE_ASSIGN(const std::string text, read_file(path));
-  return parse_json(text, path.string());
 }
 
 Status write_file(const fs::path& path, std::string_view content) {

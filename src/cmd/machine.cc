@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/machine_limits.h"
 
 namespace naite::cmd {
@@ -35,7 +36,7 @@ Result<MachineSettings> MachineSettings::load(const fs::path& path) {
   MachineSettings settings;
   const fs::path file = path.empty() ? fs::path("machine.toml") : path;
   if (path.empty() && !fs::exists(file)) return settings;
-  NAITE_ASSIGN(const std::string text, read_file(file));
+  NAITE_ASSIGN(const std::string text, read_file(file, kToml.bytes));
   NAITE_ASSIGN(const nlohmann::json value, parse_toml(text, file.string()));
   Table table(value, file.string() + ":");
   settings.threads = static_cast<int>(table.integer("threads", 0, 0, 4096));

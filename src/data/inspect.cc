@@ -37,6 +37,7 @@ struct PackedText::State {
     return validation ? splits.validation : splits.train;
   }
   std::string text_of(const SplitReader& split, int64_t first, int64_t end) const {
+    if (end <= first) return "";
     std::vector<int32_t> ids(static_cast<size_t>(end - first));
     split.copy(first, ids);
     return tokenizer.decode(ids);
@@ -55,6 +56,9 @@ Result<PackedText> PackedText::open(const std::filesystem::path& run_directory) 
     NAITE_ASSIGN(splits.validation, SplitReader::open(directory, source.validation, token_bytes));
     state->sources.push_back(std::move(splits));
   }
+  if (std::all_of(state->sources.begin(), state->sources.end(),
+                  [](const State::Splits& splits) { return splits.train.num_tokens() == 0; }))
+    return fail("{} has no training text", (directory / "manifest.json").string());
   return PackedText(std::move(state));
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/manifest.h"
 
+#include "base/json_text.h"
+#include "base/shown.h"
+
 namespace naite::data {
 
 using nlohmann::json;
@@ -24,6 +27,13 @@ json split_to_json(const ManifestSplit& split) {
           {"bytes", split.bytes},
           {"tokens", split.tokens},
           {"shards", shards}};
+}
+
+// What reports, model cards and tables quote.
+std::string plain_line(Table& table, std::string_view key) {
+  std::string text = table.string(key);
+  if (!is_plain_line(text)) table.reject(key, kPlainLine);
+  return text;
 }
 
 // Each element of the array `key` as a table of its own.
@@ -66,10 +76,10 @@ ManifestSplit read_split(Table& parent, std::string_view key) {
 
 ManifestSource read_source(Table& table) {
   ManifestSource source;
-  source.name = table.string("name");
-  source.language = table.string("language");
-  source.license = table.string("license");
-  source.origin = table.string("origin");
+  source.name = plain_line(table, "name");
+  source.language = plain_line(table, "language");
+  source.license = plain_line(table, "license");
+  source.origin = plain_line(table, "origin");
   source.files_skipped = table.integer("files_skipped", {}, 0, kMax);
   source.lines_skipped = table.integer("lines_skipped", {}, 0, kMax);
   source.empty_documents = table.integer("empty_documents", {}, 0, kMax);
@@ -145,7 +155,7 @@ Result<Manifest> Manifest::from_json(const json& value, std::string_view name) {
 
 Result<Manifest> Manifest::load(const std::filesystem::path& run_directory) {
   const std::filesystem::path path = run_directory / "data" / "manifest.json";
-  NAITE_ASSIGN(const json value, read_json(path));
+  NAITE_ASSIGN(const json value, read_json(path, kManifestJson));
   return from_json(value, path.string());
 }
 

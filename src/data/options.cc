@@ -56,7 +56,7 @@ std::vector<WeightPoint> read_weight(Table& table) {
 Result<TokenizerOptions> TokenizerOptions::from_table(Table& table) {
   TokenizerOptions options;
   const bool has_size = table.has("vocab_size");
-  options.vocab_size = table.integer("vocab_size", options.vocab_size, 256, 1 << 24);
+  options.vocab_size = table.integer("vocab_size", options.vocab_size, 256, 1 << 20);
   options.file = table.string("file", "");
   if (options.vocab_size > 256 && options.vocab_size < 256 + kNumSpecialTokens)
     table.reject("vocab_size", fmt::format("256 (plain bytes) or at least {} (256 bytes and {} "
@@ -95,6 +95,8 @@ Result<SourceOptions> SourceOptions::from_table(Table& table) {
   options.weight = read_weight(table);
   options.license = table.string("license", "");
   options.origin = table.string("origin", "");
+  for (const char* key : {"language", "license", "origin"})
+    if (!is_plain_line(table.string(key, ""))) table.reject(key, kPlainLine);
   if (!is_file_name(options.name))
     table.reject("name", "a name without slashes and control characters, of at most 128 bytes");
   if (options.path.empty()) table.reject("path", "a file, a folder or a glob");

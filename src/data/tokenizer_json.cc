@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "data/added_tokens.h"
 #include "data/tokenizer_model.h"
 #include "data/unicode.h"
@@ -283,9 +284,9 @@ class FileReader {
   }
 
   Status place(int64_t id, std::string bytes) {
-    if (id < 0 || id >= kVocabMax)
+    if (id < 0 || id >= ids_max_)
       return fail("{}: token {} has the id {}, outside 0..{}", name_, quoted_prefix(bytes), id,
-                  kVocabMax - 1);
+                  ids_max_ - 1);
     const size_t index = static_cast<size_t>(id);
     if (index >= model_->tokens.size()) {
       model_->tokens.resize(index + 1);
@@ -302,6 +303,8 @@ class FileReader {
 
   Status read_vocab(const json& vocab) {
     model_->byte_ids.fill(-1);
+    // There may be gaps between ids, but none that make a small file take a large table.
+    ids_max_ = std::min(kVocabMax, 4 * static_cast<int64_t>(vocab.size()) + (1 << 16));
     ids_.reserve(vocab.size());
     for (const auto& [text, id] : vocab.items()) {
       if (!id.is_number_integer())
@@ -408,6 +411,7 @@ class FileReader {
   std::unordered_map<std::string, int32_t> ids_;
   std::vector<uint8_t> taken_;
   int32_t next_added_ = 0;
+  int64_t ids_max_ = 0;
 };
 
 // A token named in tokenizer_config.json: a string, or an object with `content`.
@@ -437,7 +441,7 @@ void choose_ends(Tokenizer::Model& model, const json& config) {
 
 Result<std::shared_ptr<Tokenizer::Model>> read_model_text(std::string_view text,
                                                           std::string_view name) {
-  NAITE_ASSIGN(const json root, parse_json(text, name));
+  NAITE_ASSIGN(const json root, parse_json(text, name, kTokenizerJson));
   NAITE_ASSIGN(auto model, FileReader(root, name).read());
   model->json = text;
   return model;
@@ -456,12 +460,12 @@ Result<Tokenizer> Tokenizer::load(const std::filesystem::path& path) {
   std::error_code code;
   const bool directory = std::filesystem::is_directory(path, code);
   const std::filesystem::path file = directory ? path / "tokenizer.json" : path;
-  NAITE_ASSIGN(const std::string text, read_file(file));
+  NAITE_ASSIGN(const std::string text, read_file(file, kTokenizerJson.bytes));
   NAITE_ASSIGN(auto model, read_model_text(text, file.string()));
   const std::filesystem::path beside = file.parent_path() / "tokenizer_config.json";
   json config;
   if (std::filesystem::exists(beside, code)) {
-    NAITE_ASSIGN(model->config_json, read_file(beside));
+    NAITE_ASSIGN(model->config_json, read_file(beside, kJson.bytes));
     NAITE_ASSIGN(config, parse_json(model->config_json, beside.string()));
   }
   choose_ends(*model, config);

@@ -55,8 +55,9 @@ Error unreadable(std::string_view bytes, std::string_view name, Error otherwise)
   return fail("{}: is {}: {}", name, foreign->what, foreign->advice);
 }
 
-Result<json> parse_model_json(std::string_view text, std::string_view name) {
-  Result<json> parsed = parse_json(text, name);
+Result<json> parse_model_json(std::string_view text, std::string_view name,
+                              const JsonBounds& bounds) {
+  Result<json> parsed = parse_json(text, name, bounds);
   if (!parsed) return unreadable(text, name, parsed.error());
   KeyReader reader;
   if (!json::sax_parse(text.begin(), text.end(), &reader))
@@ -65,7 +66,7 @@ Result<json> parse_model_json(std::string_view text, std::string_view name) {
 }
 
 Result<json> read_model_json(const std::filesystem::path& path) {
-  NAITE_ASSIGN(const std::string text, read_file(path));
+  NAITE_ASSIGN(const std::string text, read_file(path, kJson.bytes));
   return parse_model_json(text, path.string());
 }
 

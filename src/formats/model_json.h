@@ -7,10 +7,12 @@
 #include <string_view>
 
 #include "base/base.h"
+#include "base/json_text.h"
 
 namespace naite::formats {
 
-Result<nlohmann::json> parse_model_json(std::string_view text, std::string_view name);
+Result<nlohmann::json> parse_model_json(std::string_view text, std::string_view name,
+                                        const JsonBounds& bounds = kJson);
 Result<nlohmann::json> read_model_json(const std::filesystem::path& path);
 
 // `otherwise`, or what the file is if its first bytes say that it is of another kind or empty.

@@ -2,6 +2,7 @@
 // The stages of a run: how [[stage]] tables lie on top of the recipe's, and what decides bits.
 #include <algorithm>
 
+#include "base/json_text.h"
 #include "ledger/canonical_json.h"
 #include "train/objective.h"
 #include "train/recipe.h"
@@ -227,7 +228,7 @@ Result<Curriculum> parse_recipe(const json& value, const std::string& name) {
 
 Result<Curriculum> load_recipe(const std::filesystem::path& path,
                                const std::vector<std::string>& overrides) {
-  NAITE_ASSIGN(const std::string text, read_file(path));
+  NAITE_ASSIGN(const std::string text, read_file(path, kToml.bytes));
   NAITE_ASSIGN(json value, parse_toml(text, path.string()));
   for (const std::string& item : overrides) {
     const size_t equals = item.find('=');
