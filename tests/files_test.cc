@@ -145,6 +145,23 @@ TEST_F(Files, HostileTextsAreOneClearLineInBoundedMemory) {
     expect_refused({"tokenizer", "encode", directory}, says);
   }
 
+  // More values than any file of its kind has, a few bytes each.
+  const std::string many = fmt::format("[{}0]", repeated("[],", 9 << 20));
+  for (const char* file : {"config.json", "tokenizer.json", "generation_config.json",
+                           "tokenizer_config.json", "record.json"})
+    expect_refused(with_file(model, file, fmt::format("{{\"options\": {}}}", many)),
+                   file + std::string(": more than "));
+  expect_refused(
+      {"train", with_text("toml", fmt::format("x = {}", many.substr(0, 3 << 20)))[1], "--dry-run"},
+      "more than ");
+  const std::string manifest = fresh("run") + "/data/manifest.json";
+  ASSERT_TRUE(write_file(manifest, fmt::format("{{\"options\": {}}}", many)).ok());
+  fs::remove_all(fresh("run") + "/ledger");
+  const Ended inspected = run({"data", "inspect", fresh("run")});
+  EXPECT_EQ(inspected.exit_code, 1);
+  EXPECT_NE(inspected.err.find("manifest.json: more than"), std::string::npos) << inspected.err;
+  EXPECT_LT(inspected.peak_bytes - run({"--version"}).peak_bytes, kPeakBytesMax);
+
   const std::string dots = "a" + repeated(".a", 1000000);
   const std::pair<std::string, std::string> recipes[] = {
       {"x = " + kArrays, "not valid TOML"},
@@ -174,6 +191,9 @@ TEST_F(Files, NothingThatIsSaidOfAModelIsDroppedSilently) {
       {{{"hidden_act", "relu"}}, "hidden_act"},
       {{{"architectures", {"LlamaModel"}}}, "architectures"},
       {{{"some_later_idea", 3}}, "some_later_idea"},
+      {{{"transformers_weights", "other.safetensors"}}, "transformers_weights"},
+      {{{"configuration_files", {"config.4.0.0.json"}}}, "configuration_files"},
+      {{{"dtype", "float16"}, {"torch_dtype", "float16"}}, "the config's type is float16"},
       {{{"eos_token_id", {1, 99999}}}, "99999"},
       {{{"tie_word_embeddings", true}}, "lm_head.weight"}};
   for (const auto& [changes, says] : configs) {
@@ -189,6 +209,10 @@ TEST_F(Files, NothingThatIsSaidOfAModelIsDroppedSilently) {
       {"added_tokens.json", R"({"<pad>": 70000})"},
       {"special_tokens_map.json", R"({"pad_token": "<never seen>"})"},
       {"adapter_config.json", "{}"},
+      {"tokenizer_config.json", R"({"fast_tokenizer_files": ["tokenizer.4.0.0.json"]})"},
+      {"tokenizer_config.json", R"({"add_prefix_space": true})"},
+      {"tokenizer_config.json", R"({"do_lower_case": true})"},
+      {"tokenizer_config.json", R"({"added_tokens_decoder": {"0": {"content": "!"}}})"},
       {"model.safetensors.index.json", R"({"weight_map": {"a": "other.safetensors"}})"}};
   for (const auto& [file, text] : files) {
     const Words import = with_file(model, file, text);

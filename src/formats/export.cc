@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "formats/checkpoint.h"
 #include "formats/gguf_keys.h"
 
@@ -31,11 +32,6 @@ bool is_quantized(StoredType type) { return stored_type_info(type).block_element
 Shape shape_of(const tape::ParameterSpec& spec) {
   if (spec.role == tape::Role::kVector) return {spec.cols};
   return {spec.rows, spec.cols};
-}
-
-std::string_view torch_name(StoredType dtype) {
-  if (dtype == StoredType::kBf16) return "bfloat16";
-  return dtype == StoredType::kF16 ? "float16" : "float32";
 }
 
 // Layers whose more sensitive matrices get more bits in q4_k_m.
@@ -119,7 +115,7 @@ TensorSource source_of(const ModelFiles& files, const std::map<std::string, Plac
 
 Result<json> parsed_tokenizer(const ModelFiles& files) {
   NAITE_ASSIGN(const std::string text, files.tokenizer_json());
-  return parse_json(text, files.tokenizer_name());
+  return parse_json(text, files.tokenizer_name(), kTokenizerJson);
 }
 
 // A model without a tokenizer that speaks its vocabulary is of no use to anybody.

@@ -42,8 +42,14 @@ Status expect_directory(const fs::path& path) {
   if (has(path, "model_index.json"))
     return fail("{}: is a pipeline of diffusers (model_index.json), not a language model", name);
   const bool has_config = has(path, "config.json");
-  if (has_config && (has(path, "model.safetensors") || has(path, "model.safetensors.index.json")))
-    return {};
+  const bool has_whole = has(path, "model.safetensors");
+  const bool has_index = has(path, "model.safetensors.index.json");
+  if (has_whole && has_index)
+    return fail(
+        "{}: holds model.safetensors and an index (model.safetensors.index.json): programs differ "
+        "in which of the two they read; remove one",
+        name);
+  if (has_config && (has_whole || has_index)) return {};
   if (const std::string gguf = file_with(path, {".gguf"}); !gguf.empty())
     return fail("{}: is no model directory, but holds {}: name that file", name, gguf);
   const std::string pickle = file_with(path, {".bin", ".pth", ".pt", ".ckpt", ".bin.index.json"});

@@ -136,10 +136,12 @@ Status check_keys(const Gguf& file, const std::string& prefix, const json& confi
 Status check_divisors(const Gguf& file, const json& config) {
   const StoredTensor* tensor = file.find(kRotaryDivisors);
   if (tensor == nullptr) return {};
-  const std::vector<float> expected = rotary_divisors(config);
-  std::vector<float> found(expected.size());
-  const Shape shape{static_cast<int64_t>(expected.size())};
-  bool same = tensor->shape == shape;
+  // As many as the file holds before any are made: the config may announce billions.
+  std::vector<float> expected, found;
+  bool same = tensor->shape == Shape{config["head_dim"].get<int64_t>() / 2};
+  if (same) expected = rotary_divisors(config);
+  found.resize(expected.size());
+  same = same && static_cast<int64_t>(found.size()) == tensor->shape[0];
   if (same) NAITE_TRY(read_floats(*tensor, found));
   for (size_t i = 0; same && i < found.size(); ++i)
     same = std::abs(found[i] - expected[i]) <= 1e-5f * expected[i];
@@ -154,7 +156,8 @@ Status check_divisors(const Gguf& file, const json& config) {
 // for other models.
 std::vector<float> rotary_divisors(const json& config) {
   const auto scaling = config.find("rope_scaling");
-  if (scaling == config.end() || !scaling->is_object() || (*scaling)["rope_type"] != "llama3")
+  if (scaling == config.end() || !scaling->is_object() ||
+      scaling->value("rope_type", json()) != "llama3")
     return {};
   Table table(config, "config.json");
   const auto head_dim = config["head_dim"].get<int64_t>();
@@ -193,6 +196,12 @@ Status put_config(GgufKeys& keys, const Architecture& architecture, const json& 
 }
 
 Result<json> config_from_gguf(const Gguf& file) {
+  for (const auto& [key, wanted] : {std::pair("general.type", "model"), {"adapter.type", ""}}) {
+    if (!file.has(key)) continue;
+    NAITE_ASSIGN(const std::string type, file.text(key));
+    if (type != wanted)
+      return fail("{}: its {} is {}: it is no model by itself", file.name(), key, shown_name(type));
+  }
   NAITE_ASSIGN(const std::string name, file.text("general.architecture"));
   const Result<const Architecture*> found = architecture_of_gguf(name);
   if (!found) return fail("{}: {}", file.name(), found.error().message);

@@ -51,7 +51,7 @@ Result<OpenedModel> open_model(const std::filesystem::path& path) {
   NAITE_ASSIGN(out.model,
                model::make_model(out.files.config(), out.files.config_name() + ":", false));
   NAITE_TRY(out.files.check(out.model->tensors()));
-  if (out.files.common_dtype() == StoredType::kBf16) out.compute = kernels::DType::kBf16;
+  if (out.files.compute_dtype() == StoredType::kBf16) out.compute = kernels::DType::kBf16;
   NAITE_ASSIGN(out.tokenizer_json, out.files.tokenizer_json());
   out.tokenizer_name = out.files.tokenizer_name();
   NAITE_ASSIGN(TokenUse tokens, out.files.tokens(out.model->vocab_size()));

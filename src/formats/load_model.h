@@ -17,7 +17,8 @@ namespace naite::formats {
 struct OpenedModel {
   ModelFiles files;
   std::unique_ptr<model::Model> model = {};
-  kernels::DType compute = kernels::DType::kF32;         // bf16 when all the tensors are
+  kernels::DType compute =
+      kernels::DType::kF32;  // bf16 when all the tensors are and the config asks for no more
   std::string tokenizer_json = {}, tokenizer_name = {};  // its text, and where it stood
   std::vector<int32_t> begin_tokens = {};                // what every text starts with
   std::vector<int32_t> stop_tokens = {};                 // what ends a text

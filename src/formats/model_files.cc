@@ -64,6 +64,7 @@ Result<const StoredTensor*> ModelFiles::find(const tape::ParameterSpec& spec) co
 }
 
 Status ModelFiles::check(const std::vector<tape::ParameterSpec>& specs) const {
+  NAITE_TRY(check_declared_dtype());
   std::set<std::string_view> used;
   const tape::ParameterSpec* embedding = nullptr;
   bool has_head = false;
@@ -83,6 +84,32 @@ Status ModelFiles::check(const std::vector<tape::ParameterSpec>& specs) const {
                 shown_name(tensor.name), config_.value("model_type", std::string("?")));
   }
   return {};
+}
+
+std::string ModelFiles::declared_dtype() const {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    const auto value = config_.find(key);
+    if (value == config_.end() || !value->is_string()) continue;
+    const auto text = value->get<std::string>();
+    return text.starts_with("torch.") ? text.substr(6) : text;
+  }
+  return "";
+}
+
+// transformers 4 loads in fp32 unless it is told otherwise, transformers 5 in the config's type.
+Status ModelFiles::check_declared_dtype() const {
+  const std::string declared = declared_dtype();
+  if (declared.empty() || declared == "auto" || declared == "float32") return {};
+  const StoredType common = common_dtype();
+  if (declared == torch_name(common)) return {};
+  return fail(
+      "{}: the config's type is {}, its tensors are not: programs differ in whether they round "
+      "them; set `dtype` in config.json to float32, or convert the tensors",
+      name_, shown_name(declared));
+}
+
+StoredType ModelFiles::compute_dtype() const {
+  return declared_dtype() == "float32" ? StoredType::kF32 : common_dtype();
 }
 
 // transformers 4 puts the table in the head's place, transformers 5 keeps both: only where they are
@@ -128,7 +155,7 @@ Status ModelFiles::read(const tape::ParameterSpec& spec, std::span<float> out) c
 Result<std::string> ModelFiles::tokenizer_json() const {
   if (gguf_) return tokenizer_from_gguf(*gguf_);
   NAITE_TRY(expect_tokenizer(path_));
-  return read_file(path_ / "tokenizer.json");
+  return read_file(path_ / "tokenizer.json", kTokenizerJson.bytes);
 }
 
 StoredType ModelFiles::common_dtype() const {
@@ -158,7 +185,7 @@ Result<json> ModelFiles::tokenizer_config() const {
     if (!config.contains(key)) config[key] = token;
   std::error_code ignored;
   if (fs::exists(path_ / "chat_template.jinja", ignored)) {
-    NAITE_ASSIGN(config["chat_template"], read_file(path_ / "chat_template.jinja"));
+    NAITE_ASSIGN(config["chat_template"], read_file(path_ / "chat_template.jinja", kJson.bytes));
   }
   return config;
 }
@@ -173,7 +200,7 @@ Result<TokenUse> ModelFiles::tokens(int64_t vocab_size) const {
   const auto named = [&](const char* file) { return is_gguf() ? name_ : name_ + "/" + file; };
   NAITE_ASSIGN(const std::string text, tokenizer_json());
   files.tokenizer.name = tokenizer_name();
-  NAITE_ASSIGN(files.tokenizer.value, parse_model_json(text, files.tokenizer.name));
+  NAITE_ASSIGN(files.tokenizer.value, parse_model_json(text, files.tokenizer.name, kTokenizerJson));
   files.tokenizer_config.name = named("tokenizer_config.json");
   NAITE_ASSIGN(files.tokenizer_config.value, tokenizer_config());
   files.generation.name = named("generation_config.json");

@@ -30,7 +30,8 @@ class ModelFiles {
 
   // Every parameter is there in its shape, and nothing is there that the model would not use: a
   // head beside tied embeddings must be their copy. Tables that follow from the config
-  // (*.rotary_emb.inv_freq, rope_freqs.weight) may be there.
+  // (*.rotary_emb.inv_freq, rope_freqs.weight) may be there. A type in the config that does not
+  // hold the tensors as they are is refused: some programs would round them on the way in.
   Status check(const std::vector<tape::ParameterSpec>& specs) const;
   // One parameter's values; `out` has spec.size() places. Values that are no finite numbers are an
   // error that names the tensor.
@@ -38,6 +39,8 @@ class ModelFiles {
 
   // The type that holds every tensor of floating-point numbers as it is: F32, F16 or BF16.
   StoredType common_dtype() const;
+  // In which other programs compute: common_dtype(), unless the config asks for more.
+  StoredType compute_dtype() const;
 
   Result<std::string> tokenizer_json() const;
   std::string tokenizer_name() const { return is_gguf() ? name_ : name_ + "/tokenizer.json"; }
@@ -53,6 +56,8 @@ class ModelFiles {
   const std::vector<StoredTensor>& tensors() const {
     return safetensors_ ? safetensors_->tensors() : gguf_->tensors();
   }
+  Status check_declared_dtype() const;
+  std::string declared_dtype() const;  // of the config; empty: it says nothing
   Status check_tied_head(const StoredTensor& head, const tape::ParameterSpec& embedding) const;
   Result<nlohmann::json> optional_json(const char* file) const;
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/shown.h"
+#include "base/utf8.h"
 #include "formats/quantize.h"
 
 namespace naite::formats {
@@ -88,6 +90,11 @@ Result<int64_t> stored_bytes(StoredType type, const Shape& shape) {
   return bytes;
 }
 
+std::string_view torch_name(StoredType type) {
+  if (type == StoredType::kBf16) return "bfloat16";
+  return type == StoredType::kF16 ? "float16" : "float32";
+}
+
 std::string shape_text(const Shape& shape) {
   constexpr size_t kShown = 8;
   const size_t shown = std::min(shape.size(), kShown);
@@ -97,11 +104,8 @@ std::string shape_text(const Shape& shape) {
 
 std::string shown_name(std::string_view name) {
   constexpr size_t kShown = 80;
-  std::string text(name.substr(0, kShown));
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  if (name.size() > kShown) text += "...";
-  return text;
+  const std::string text = shown_line(name.substr(0, floor_to_char(name, kShown)));
+  return name.size() > kShown ? text + "..." : text;
 }
 
 float half_to_float(uint16_t bits) {

@@ -65,8 +65,10 @@ struct StoredTensor : TensorSpec {
 Result<int64_t> element_count(const Shape& shape);
 // Bytes of a tensor of this shape; an error also if rows do not consist of whole blocks.
 Result<int64_t> stored_bytes(StoredType type, const Shape& shape);
+// As configs of Hugging Face call it: "bfloat16", "float16", "float32" for everything else.
+std::string_view torch_name(StoredType type);
 std::string shape_text(const Shape& shape);  // "[4, 8]"
-// A name from a file, made safe for a message: control bytes replaced, at most 80 bytes.
+// A name from a file, made safe for a message (base/shown.h): its first 80 bytes.
 std::string shown_name(std::string_view name);
 
 // fp16 bits <-> float; exact one way, round to nearest even the other. Subnormal halves are kept.

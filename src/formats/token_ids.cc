@@ -24,6 +24,11 @@ const json* find(const json& table, std::string_view key) {
   return it == table.end() || it->is_null() ? nullptr : &*it;
 }
 
+bool is_true(const json& table, std::string_view key) {
+  const json* value = find(table, key);
+  return value != nullptr && *value == json(true);
+}
+
 // A token that a config names: its text, or a table with it.
 const std::string* text_of(const json& token) {
   const json* content = token.is_object() ? find(token, "content") : &token;
@@ -100,6 +105,7 @@ class Tokens {
       NAITE_ASSIGN(const int64_t number, id_of(files_.tokenizer.name, *text, *id));
       const bool is_known = ids_.contains(*text);
       NAITE_TRY(place(*text, number));
+      added_[*text] = &token;
       if (!is_known && number != next_)
         return fail(
             "{}: the token {} has the id {}, where other programs give it {}, the next "
@@ -176,7 +182,21 @@ class Tokens {
       NAITE_ASSIGN(const int64_t id, id_of(files_.tokenizer_config.name, name,
                                            is_number ? json(std::stoll(key)) : json(key)));
       NAITE_TRY(expect_known(files_.tokenizer_config.name, name, id));
+      NAITE_TRY(expect_same_token(name, token));
     }
+    return {};
+  }
+
+  // Other programs add the token as it stands here, whatever tokenizer.json says of it.
+  Status expect_same_token(const std::string& text, const json& token) const {
+    const auto added = added_.find(text);
+    if (added == added_.end())
+      return fail("{}: the token {} is an added one here and an ordinary one in {}: add it there",
+                  files_.tokenizer_config.name, shown_name(text), files_.tokenizer.name);
+    for (const char* flag : {"lstrip", "rstrip", "single_word", "special"})
+      if (is_true(token, flag) != is_true(*added->second, flag))
+        return fail("{}: `{}` of the token {} is not what it is in {}: make them agree",
+                    files_.tokenizer_config.name, flag, shown_name(text), files_.tokenizer.name);
     return {};
   }
 
@@ -212,8 +232,27 @@ class Tokens {
         file, key, shown(token), files_.tokenizer.name, size_);
   }
 
+  // Whether the splitter puts a space before every text, by the file itself.
+  bool puts_space() const {
+    const json* splitter = find(files_.tokenizer.value, "pre_tokenizer");
+    const json* type = splitter == nullptr ? nullptr : find(*splitter, "type");
+    if (type == nullptr || *type != "ByteLevel") return false;
+    const json* space = find(*splitter, "add_prefix_space");
+    return space == nullptr || *space == json(true);
+  }
+
   Status read_flags() {
     const json& config = files_.tokenizer_config.value;
+    // What makes other programs read another file, or the same text otherwise.
+    for (const char* key : {"fast_tokenizer_files", "do_lower_case", "split_special_tokens"})
+      if (const json* value = find(config, key);
+          value != nullptr && *value != json(false) && !value->empty())
+        return fail("{}: `{}` is {}, which Naite does not do: it would be another tokenizer",
+                    files_.tokenizer_config.name, key, shown(*value));
+    if (config.is_object() && puts_space() != is_true(config, "add_prefix_space"))
+      return fail(
+          "{}: `add_prefix_space` is not what {} says: programs differ in which they believe",
+          files_.tokenizer_config.name, files_.tokenizer.name);
     if (const json* flag = find(config, "add_eos_token"); flag != nullptr && *flag == json(true))
       return fail("{}: `add_eos_token` is true, so no text could go on",
                   files_.tokenizer_config.name);
@@ -251,8 +290,9 @@ class Tokens {
 
   const TokenFiles& files_;
   const int64_t size_;
-  std::map<std::string, int64_t> ids_;    // by text
-  std::map<int64_t, std::string> texts_;  // by id
+  std::map<std::string, int64_t> ids_;        // by text
+  std::map<int64_t, std::string> texts_;      // by id
+  std::map<std::string, const json*> added_;  // by text
   int64_t next_ = 0;
   TokenUse use_;
 };

@@ -48,6 +48,34 @@ TEST(TokenIds, WhatBeginsAndEndsATextIsTakenFromAllFiles) {
   EXPECT_EQ(use_tokens(files, kVocabSize)->begin, std::vector<int32_t>{5});
 }
 
+TEST(TokenIds, WhatMakesOtherProgramsReadAnotherTokenizerIsRefused) {
+  const auto expect = [](const TokenFiles& files, const std::string& says) {
+    EXPECT_NE(refusal(files).find(says), std::string::npos) << says << ", but " << refusal(files);
+  };
+  TokenFiles files = good();
+  json& config = files.tokenizer_config.value;
+  config["added_tokens_decoder"]["4"] = {{"content", "<end>"}, {"special", true}};
+  EXPECT_EQ(refusal(files), "accepted");
+  config["added_tokens_decoder"]["4"]["lstrip"] = true;
+  expect(files, "`lstrip` of the token <end>");
+  config["added_tokens_decoder"] = {{"3", {{"content", "c"}}}};
+  expect(files, "the token c is an added one here and an ordinary one in tokenizer.json");
+  files = good();
+  for (const json& value : {json(true), json("x"), json({"tokenizer.4.0.0.json"})}) {
+    files.tokenizer_config.value = {{"fast_tokenizer_files", value}};
+    expect(files, "`fast_tokenizer_files`");
+  }
+  files.tokenizer_config.value = {{"do_lower_case", false},
+                                  {"fast_tokenizer_files", json::array()}};
+  EXPECT_EQ(refusal(files), "accepted");
+  files.tokenizer_config.value = {{"add_prefix_space", true}};
+  expect(files, "`add_prefix_space`");
+  files.tokenizer.value["pre_tokenizer"] = {{"type", "ByteLevel"}};
+  EXPECT_EQ(refusal(files), "accepted");
+  files.tokenizer_config.value = json::object();
+  expect(files, "`add_prefix_space`");
+}
+
 TEST(TokenIds, AnIdBeyondTheModelIsNamedWhereverItStands) {
   EXPECT_EQ(refusal(good(), 5),
             "tokenizer.json: the token <pad> has the id 5, but the model's vocab_size is 5");
