@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The sub-commands of `naite`: one small file each, listed in naite_main.cc. A command adds itself
-// to the CLI and sets `exit_code` when it ran. Exit codes: 0 done, 1 failed, 2 wrong usage. Only
-// this folder prints or exits; errors are one line on stderr that says what, where and what to do.
+// to the CLI and sets `exit_code` when it ran. Exit codes: 0 done, 1 failed, 2 wrong usage or a
+// surprise that no folder caught. Only this folder prints (output.h) or exits; errors are one line
+// on stderr that says what, where and what to do.
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <memory>

@@ -55,7 +55,7 @@ std::vector<Remedy> smaller(const train::Recipe& r, const std::vector<std::strin
         changed[key] = std::max<int64_t>(1, r.model[key].get<int64_t>() / divisor);
     std::vector<std::string> words;
     for (const auto& [key, value] : changed.items())
-      words.push_back(fmt::format("--set model.{}={}", key, value.dump()));
+      words.push_back(fmt::format("--set model.{}={}", key, json_text(value)));
     out.push_back({fmt::format("{}", fmt::join(words, " ")),
                    [changed](json& recipe, auto&) { recipe["model"].update(changed); }});
   }

@@ -5,6 +5,8 @@
 
 #include "cmd/cmd.h"
 #include "data/data.h"
+#include "data/shards.h"
+#include "record/logged_states.h"
 
 namespace naite::cmd {
 
@@ -55,11 +57,15 @@ void print_sources(const data::Manifest& manifest) {
 }
 
 Status inspect(const DataArguments& arguments) {
+  ThreadPool pool(arguments.threads > 0 ? arguments.threads : ThreadPool::default_num_threads());
+  NAITE_ASSIGN(const bool logged, record::check_logged_data(arguments.run));
+  if (!logged) tell("naite: {} has no log: its shards are what its manifest says\n", arguments.run);
   NAITE_ASSIGN(const data::PackedText packed, data::PackedText::open(arguments.run));
+  NAITE_TRY(
+      data::check_shards(std::filesystem::path(arguments.run) / "data", packed.manifest(), pool));
   const data::PackedRow row = packed.random_row(arguments.length, arguments.seed);
   data::PhraseHits found;
   if (!arguments.phrase.empty()) {
-    ThreadPool pool(arguments.threads > 0 ? arguments.threads : ThreadPool::default_num_threads());
     found = packed.find(arguments.phrase, arguments.hits, pool);
   }
   if (arguments.as_json) {
@@ -70,14 +76,14 @@ Status inspect(const DataArguments& arguments) {
                   {"document", row.first_document},
                   {"text", row.text}}}};
     if (!arguments.phrase.empty()) out["phrase"] = hits_to_json(found);
-    put("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
+    put_json(out);
     return {};
   }
   print_sources(packed.manifest());
   if (arguments.phrase.empty()) {
     put("\n{}: training tokens {} to {}, from document {} (--seed shows another place)\n",
         row.source, row.first_token, row.first_token + arguments.length - 1, row.first_document);
-    write_output(row.text);
+    put_text(row.text);
     put("\n");
     return {};
   }

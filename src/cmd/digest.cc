@@ -3,7 +3,7 @@
 
 #include "cmd/cmd.h"
 #include "formats/checkpoint.h"
-#include "record/run_directory.h"
+#include "record/logged_states.h"
 
 namespace naite::cmd {
 
@@ -15,8 +15,9 @@ struct DigestArguments {
 };
 
 Status digest(const DigestArguments& arguments) {
-  NAITE_ASSIGN(const std::filesystem::path directory, record::model_directory(arguments.directory));
   ThreadPool pool(ThreadPool::default_num_threads());
+  NAITE_ASSIGN(const std::filesystem::path directory,
+               record::find_model(arguments.directory, record::Use::kState, pool));
   formats::CheckpointDigests digests;
   if (std::filesystem::exists(directory / "state")) {
     NAITE_ASSIGN(digests, formats::directory_digests(directory, pool));
@@ -26,7 +27,7 @@ Status digest(const DigestArguments& arguments) {
   if (arguments.as_json) {
     nlohmann::json out = {{"directory", directory.string()}, {"weights", digests.weights}};
     if (!digests.state.empty()) out["state"] = digests.state;
-    put("{}\n", out.dump());
+    put_json(out);
     return {};
   }
   put("weights {}\n", digests.weights);
@@ -42,7 +43,7 @@ void add_digest(CLI::App& app, int& exit_code) {
       app.add_subcommand("digest", "SHA-256 of a model's weights and of the whole training state");
   command
       ->add_option("directory", arguments->directory,
-                   "Checkpoint or model directory, or a run: its newest state")
+                   "Checkpoint or model directory, or a run: its newest checkpoint")
       ->required();
   command->add_flag("--json", arguments->as_json, "Print one JSON object");
   command->footer("Example: naite digest runs/tinyshakespeare");

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cmd/cmd.h"
-#include "record/run_directory.h"
+#include "record/logged_states.h"
 
 namespace naite::cmd {
 
@@ -34,10 +34,9 @@ Result<int64_t> parse_size(const std::string& text) {
 }
 
 Status run_export(const ExportArguments& arguments) {
-  fs::path source = arguments.model;
-  if (fs::is_directory(source)) {
-    NAITE_ASSIGN(source, record::model_directory(arguments.model));
-  }
+  ThreadPool pool(ThreadPool::default_num_threads());
+  NAITE_ASSIGN(const fs::path source,
+               record::find_model(arguments.model, record::Use::kModel, pool));
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(source));
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
                model::make_model(files.config(), files.config_name() + ":", false));

@@ -27,16 +27,15 @@ void print_checkpoint(const record::RunHistory& history, const record::StoredSta
   const double percent = history.percent_done(state.step);
   const std::string command = fmt::format("naite generate {} --prompt TEXT", path.string());
   if (as_json)
-    put("{}\n", json({{"checkpoint", path.string()},
-                      {"percent", percent},
-                      {"step", state.step},
-                      {"steps", history.commitment.steps},
-                      {"tokens", state.end_token},
-                      {"bits_per_byte", bits ? json(*bits) : json()},
-                      {"weights", state.weights},
-                      {"state", state.state},
-                      {"command", command}})
-                    .dump());
+    put_json({{"checkpoint", path.string()},
+              {"percent", percent},
+              {"step", state.step},
+              {"steps", history.commitment.steps},
+              {"tokens", state.end_token},
+              {"bits_per_byte", bits ? json(*bits) : json()},
+              {"weights", state.weights},
+              {"state", state.state},
+              {"command", command}});
   else
     put("{:5.1f}%  step {} of {}, {} tokens, {}; {}\n", percent, state.step,
         history.commitment.steps, human_count(state.end_token),
@@ -48,12 +47,11 @@ void print_end(const verify::Followed& followed, const fs::path& path, bool as_j
   const record::RunHistory& history = followed.history;
   const char* how = history.ended ? "ended" : history.abandoned ? "abandoned" : "up to date";
   if (as_json)
-    put("{}\n", json({{"run", path.string()},
-                      {"outcome", how},
-                      {"step", history.last_step()},
-                      {"steps", history.commitment.steps},
-                      {"signer", followed.signer}})
-                    .dump());
+    put_json({{"run", path.string()},
+              {"outcome", how},
+              {"step", history.last_step()},
+              {"steps", history.commitment.steps},
+              {"signer", followed.signer}});
   else
     put("{} after step {} of {}; to check it: naite verify {} --sample 4\n", how,
         history.last_step(), history.commitment.steps, path.string());

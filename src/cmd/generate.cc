@@ -6,7 +6,7 @@
 #include "formats/load_model.h"
 #include "infer/infer.h"
 #include "kernels/counting.h"
-#include "record/run_directory.h"
+#include "record/logged_states.h"
 
 namespace naite::cmd {
 
@@ -37,10 +37,8 @@ Status check_memory(const formats::OpenedModel& opened, int64_t capacity,
 
 Status generate(const GenerateArguments& arguments) {
   NAITE_ASSIGN(Machine machine, make_machine(arguments.threads));
-  std::filesystem::path source = arguments.model;
-  if (std::filesystem::is_directory(source)) {
-    NAITE_ASSIGN(source, record::model_directory(source));
-  }
+  NAITE_ASSIGN(const std::filesystem::path source,
+               record::find_model(arguments.model, record::Use::kModel, *machine.pool));
   NAITE_ASSIGN(const formats::OpenedModel opened, formats::open_model(source));
   NAITE_ASSIGN(const data::Tokenizer tokenizer,
                data::Tokenizer::from_json(opened.tokenizer_json, opened.tokenizer_name));
@@ -57,19 +55,20 @@ Status generate(const GenerateArguments& arguments) {
   infer::Generator generator(*opened.model, *parameters, capacity);
   if (!opened.not_done.empty())
     tell("naite: generation_config.json asks for {}, which is not done\n",
-         fmt::join(opened.not_done, ", "));
+         fmt::format("{}", fmt::join(opened.not_done, ", ")));
   std::vector<int32_t> stops = opened.stop_tokens;
   if (const int32_t end = tokenizer.end_of_document(); end >= 0) stops.push_back(end);
   const infer::SamplingOptions options{arguments.max_tokens, arguments.temperature, arguments.top_p,
                                        arguments.seed, std::move(stops)};
   data::StreamDecoder decoder(tokenizer, true);
-  put("{}", arguments.prompt);
+  put_text(arguments.prompt);
   const Result<int64_t> count = generator.generate(ids, options, [&](int32_t token) {
-    put("{}", decoder.add(token));
+    put_text(decoder.add(token));
     flush_output();
     return true;
   });
-  put("{}\n", decoder.finish());
+  put_text(decoder.finish());
+  put("\n");
   return count.ok() ? Status() : Status(count.error());
 }
 

@@ -5,7 +5,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/machine.h"
-#include "record/run_directory.h"
+#include "record/logged_states.h"
 #include "train/trainer.h"
 
 namespace naite::cmd {
@@ -41,10 +41,8 @@ Status run_grow(const GrowArguments& arguments) {
                train::load_recipe(arguments.recipe, arguments.set));
   const train::Recipe& recipe = curriculum.first();
   NAITE_ASSIGN(const Machine machine, make_machine(arguments.threads));
-  std::filesystem::path parent = arguments.checkpoint;
-  if (std::filesystem::is_directory(parent)) {
-    NAITE_ASSIGN(parent, record::model_directory(parent));
-  }
+  NAITE_ASSIGN(const std::filesystem::path parent,
+               record::find_model(arguments.checkpoint, record::Use::kModel, *machine.pool));
   NAITE_ASSIGN(const train::StartWeights start, train::grow(parent, recipe, *machine.pool));
   train::TrainRequest request;
   request.run_directory = arguments.run.empty() ? "runs/" + recipe.name : arguments.run;

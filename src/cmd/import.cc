@@ -4,7 +4,7 @@
 #include "cmd/cmd.h"
 #include "formats/checkpoint.h"
 #include "formats/export.h"
-#include "record/run_directory.h"
+#include "record/logged_states.h"
 #include "train/grow.h"
 
 namespace naite::cmd {
@@ -19,10 +19,9 @@ struct ImportArguments {
 };
 
 Status run_import(const ImportArguments& arguments) {
-  fs::path source = arguments.model;
-  if (fs::is_directory(source)) {
-    NAITE_ASSIGN(source, record::model_directory(source));
-  }
+  ThreadPool pool(ThreadPool::default_num_threads());
+  NAITE_ASSIGN(const fs::path source,
+               record::find_model(arguments.model, record::Use::kModel, pool));
   NAITE_ASSIGN(const formats::ModelFiles files, formats::ModelFiles::open(source));
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
                model::make_model(files.config(), files.config_name() + ":", false));
@@ -30,14 +29,12 @@ Status run_import(const ImportArguments& arguments) {
   if (out.empty()) out = fs::absolute(source).lexically_normal().stem().string() + "-imported";
   formats::HuggingFaceOptions options;
   NAITE_ASSIGN(options.dtype, formats::dtype_of(arguments.dtype, files));
-  ThreadPool pool(ThreadPool::default_num_threads());
   NAITE_ASSIGN(options.origin, train::origin_of(source, pool));
   NAITE_TRY(formats::export_hugging_face(files, *model, out, options));
   NAITE_ASSIGN(const std::string weights, formats::weights_digest(out, pool));
   if (arguments.as_json) {
-    const nlohmann::json line = {
-        {"directory", out.string()}, {"weights", weights}, {"origin", options.origin->to_json()}};
-    put("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    put_json(
+        {{"directory", out.string()}, {"weights", weights}, {"origin", options.origin->to_json()}});
     return {};
   }
   put("{}\nweights {}\n", out.string(), weights);

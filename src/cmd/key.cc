@@ -2,6 +2,7 @@
 #include "cmd/cmd.h"
 #include "ledger/keys.h"
 #include "record/cosign.h"
+#include "record/logged_states.h"
 
 namespace naite::cmd {
 
@@ -17,29 +18,24 @@ Status new_keys(const KeyArguments& arguments) {
   NAITE_ASSIGN(const ledger::Keys keys, ledger::make_keys(arguments.directory, arguments.name));
   put("made {0}/log.key and {0}/model.key; keep both secret and keep a copy\n",
       arguments.directory);
-  put("publish the public keys:\n{}\n{}", keys.log.verifier().vkey(), keys.model.public_pem());
+  put("publish the public keys:\n{}\n{}", keys.log.verifier().vkey(),
+      Layout{keys.model.public_pem()});
   return {};
 }
 
-// Of a run, every checkpoint.
-Result<std::vector<fs::path>> checkpoints_of(const fs::path& path) {
+// Of a run, every checkpoint that its log has.
+Result<std::vector<fs::path>> checkpoints_of(const fs::path& path, ThreadPool& pool) {
+  if (record::is_run(path)) return record::logged_checkpoints(path, pool);
   std::error_code code;
-  if (fs::exists(path / "record.json", code))
-    return std::vector<fs::path>{fs::absolute(path / "").parent_path()};
-  if (!fs::is_directory(path / "checkpoints", code))
+  if (!fs::exists(path / "record.json", code))
     return fail("{} is neither a checkpoint nor a run", path.string());
-  NAITE_ASSIGN(const std::vector<std::string> names, list_directory(path / "checkpoints"));
-  std::vector<fs::path> out;
-  for (const std::string& name : names)
-    if (!name.starts_with('.')) out.push_back(path / "checkpoints" / name);
-  if (out.empty()) return fail("{} has no checkpoint yet", path.string());
-  return out;
+  return std::vector<fs::path>{fs::absolute(path / "").parent_path()};
 }
 
 Status cosign(const KeyArguments& arguments) {
   NAITE_ASSIGN(const ledger::Keys keys, ledger::load_keys(arguments.keys));
-  NAITE_ASSIGN(const std::vector<fs::path> checkpoints, checkpoints_of(arguments.directory));
   ThreadPool pool(ThreadPool::default_num_threads());
+  NAITE_ASSIGN(const std::vector<fs::path> checkpoints, checkpoints_of(arguments.directory, pool));
   for (const fs::path& checkpoint : checkpoints) {
     NAITE_ASSIGN(const bool added, record::cosign_checkpoint(checkpoint, keys.model, pool));
     put("{} {}\n", added ? "co-signed" : "co-signed before:", checkpoint.string());

@@ -50,38 +50,42 @@ Result<ledger::LogContent> signed_log(const LogArguments& arguments, const fs::p
   return log;
 }
 
-std::string short_text(const json& entry, const char* key) {
-  const json value = entry.value(key, json(""));
-  return value.is_string() ? value.get<std::string>().substr(0, 16) : value.dump();
-}
-
-// What an entry says, in one line.
+// What an entry says, in one line. Anybody may have written it: one of another form than a run's is
+// shown as it stands.
 std::string line_of(const json& entry) {
-  const std::string type = entry.value("type", "");
+  constexpr int64_t kMax = int64_t{1} << 62;
+  Table table(entry, "entry");
+  const auto number = [&](const char* key) { return table.integer(key, 0, -kMax, kMax); };
+  const auto text = [&](const char* key) { return table.string(key, ""); };
+  const auto count = [&](const char* key) {
+    const json* const list = table.raw(key);
+    if (list == nullptr || !list->is_structured()) table.reject(key, "a list or a table");
+    return list == nullptr ? int64_t{0} : static_cast<int64_t>(list->size());
+  };
+  const std::string type = text("type");
+  std::string line;
   if (type == "commitment")
-    return fmt::format("{} steps, {} tokens, {} parameters, {}, training {}, data {}",
-                       entry.value("steps", int64_t{0}), entry.value("tokens", int64_t{0}),
-                       entry.value("parameters", int64_t{0}), entry.value("architecture", ""),
-                       short_text(entry, "training_digest"), short_text(entry, "data_digest"));
+    line = fmt::format("{} steps, {} tokens, {} parameters, {}, training {:.16}, data {:.16}",
+                       number("steps"), number("tokens"), number("parameters"),
+                       text("architecture"), text("training_digest"), text("data_digest"));
   if (type == "seed")
-    return entry.value("kind", "") == "beacon"
-               ? fmt::format("{} from the beacon's value", entry.value("seed", ""))
-               : fmt::format("{} chosen by the trainer", entry.value("seed", ""));
+    line =
+        fmt::format("{} {}", text("seed"),
+                    text("kind") == "beacon" ? "from the beacon's value" : "chosen by the trainer");
   if (type == "initial")
-    return fmt::format("{} of {} initial tensors", entry["tensors"].size(),
-                       entry.value("total", int64_t{0}));
-  if (type == "steps") {
-    const int64_t first = entry.value("first", int64_t{0});
-    return fmt::format("{} to {}", first, first + static_cast<int64_t>(entry["steps"].size()) - 1);
-  }
+    line = fmt::format("{} of {} initial tensors", count("tensors"), number("total"));
+  if (type == "steps")
+    line = fmt::format("{} to {}", number("first"), number("first") + count("steps") - 1);
   if (type == "checkpoint" || type == "state")
-    return fmt::format("after step {}: {}, state {}", entry.value("step", int64_t{0}),
-                       entry.value("directory", ""), short_text(entry, "state"));
-  if (type == "amendment")
-    return fmt::format("after step {}: {}", entry.value("step", int64_t{0}),
-                       entry["changes"].dump());
-  if (type == "run") return entry.value("origin", "");
-  return entry.dump();
+    line = fmt::format("after step {}: {}, state {:.16}", number("step"), text("directory"),
+                       text("state"));
+  if (type == "amendment") {
+    count("changes");
+    line = fmt::format("after step {}: {}", number("step"),
+                       table.has("changes") ? json_text(*table.raw("changes")) : "");
+  }
+  if (type == "run") line = text("origin");
+  return line.empty() || !table.finish(true).ok() ? json_text(entry) : line;
 }
 
 Status show(const LogArguments& arguments) {
@@ -93,7 +97,7 @@ Status show(const LogArguments& arguments) {
     NAITE_ASSIGN(const json entry,
                  ledger::parse_canonical_json(log.entries[i], fmt::format("log entry {}", i)));
     if (arguments.as_json) {
-      put("{}\n", log.entries[i]);
+      put_json_text(log.entries[i]);
       continue;
     }
     const bool plain = entry.is_object() && entry.contains("type") && entry["type"].is_string();
@@ -115,7 +119,7 @@ Status prove(const LogArguments& arguments) {
   if (!arguments.entry_file.empty())
     NAITE_TRY(write_file(arguments.entry_file, log.entries[static_cast<size_t>(arguments.index)]));
   if (!arguments.output.empty()) return write_file(arguments.output, proof.text());
-  put("{}", proof.text());
+  put("{}", Layout{proof.text()});
   return {};
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 
+#include <csignal>
 #include <exception>
 #include <new>
 #include <sstream>
@@ -13,14 +14,14 @@ namespace naite::cmd {
 
 namespace {
 
-// Whatever no folder below caught: one line.
+// Whatever no folder below caught: one line, and 2, as nothing is said about what was asked.
 int report_exception() {
   try {
     throw;
   } catch (const OutputError& error) {
     return report_output_error(error);
   } catch (const std::bad_alloc&) {
-    return report_error(
+    report_error(
         fail("out of memory; this process may use {}: see memory_gib and the "
              "smaller settings of docs/RECIPE.md",
              human_bytes(usable_memory_bytes())));
@@ -33,7 +34,18 @@ int report_exception() {
 }
 
 // Exceptions that leave a thread come here, too.
-[[noreturn]] void on_terminate() { _exit(std::current_exception() ? report_exception() : 2); }
+[[noreturn]] void on_terminate() {
+  if (std::current_exception()) report_exception();
+  _exit(2);
+}
+
+// Files are mapped: one that is cut off while it is read, or whose disk fails, ends here.
+void on_bus_error(int) {
+  constexpr std::string_view kLine =
+      "\nnaite: a file became shorter while it was read, or its disk failed: copy it again\n";
+  static_cast<void>(!::write(STDERR_FILENO, kLine.data(), kLine.size()));
+  ::_exit(2);
+}
 
 int run(int argc, char** argv) {
   CLI::App app(
@@ -70,13 +82,10 @@ int run(int argc, char** argv) {
     if (error.get_exit_code() == 0) {  // --help, --version
       std::ostringstream out;
       const int code = app.exit(error, out, out);
-      put("{}", out.str());
+      put("{}", Layout{out.str()});
       return code;
     }
-    std::string line = error.what();
-    for (char& c : line)
-      if (c == '\n') c = ' ';
-    tell("naite: {}; see `naite{} --help`\n", line,
+    tell("naite: {}; see `naite{} --help`\n", one_line(error.what()),
          app.get_subcommands().empty() ? "" : " " + app.get_subcommands()[0]->get_name());
     return 2;
   }
@@ -90,6 +99,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   naite::cmd::prepare_streams();
   std::set_terminate(naite::cmd::on_terminate);
+  std::signal(SIGBUS, naite::cmd::on_bus_error);
   naite::set_float_mode();
   try {
     return naite::cmd::finish_output(naite::cmd::run(argc, argv));

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 namespace naite::cmd {
 
@@ -35,6 +36,19 @@ void flush_output() {
 void write_message(std::string_view text) {
   static_cast<void>(std::fwrite(text.data(), 1, text.size(), stderr));
 }
+
+void put_text(std::string_view text) {
+  static const bool terminal = ::isatty(STDOUT_FILENO) != 0;
+  write_output(terminal ? shown_text(text) : text);
+}
+
+std::string json_text(const nlohmann::json& value, int indent) {
+  return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+void put_json(const nlohmann::json& value, int indent) { put_json_text(json_text(value, indent)); }
+
+void put_json_text(std::string_view json) { write_output(shown_json(json) + "\n"); }
 
 int report_output_error(const OutputError& error) {
   if (error.code == EPIPE && pipes_kill) {

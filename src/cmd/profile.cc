@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "cmd/output.h"
+
 namespace naite::cmd {
 
 namespace {
@@ -50,7 +52,7 @@ Status Profile::write_trace(const std::filesystem::path& path) const {
                                   {"ts", (call.begin_seconds - calls_.front().begin_seconds) * 1e6},
                                   {"dur", (call.end_seconds - call.begin_seconds) * 1e6},
                                   {"args", {{"gflop", call.flops / 1e9}}}};
-    NAITE_TRY(file.write(event.dump() + (i + 1 < calls_.size() ? ",\n" : "\n")));
+    NAITE_TRY(file.write(json_text(event) + (i + 1 < calls_.size() ? ",\n" : "\n")));
   }
   NAITE_TRY(file.write("]\n"));
   return file.commit();

@@ -20,12 +20,11 @@ struct PublishArguments {
 
 void print_published(const record::Published& published, const std::string& where, bool as_json) {
   if (as_json)
-    put("{}\n", nlohmann::json({{"published", where},
-                                {"entries", published.entries},
-                                {"new_entries", published.new_entries},
-                                {"new_states", published.new_states},
-                                {"ended", published.ended}})
-                    .dump());
+    put_json({{"published", where},
+              {"entries", published.entries},
+              {"new_entries", published.new_entries},
+              {"new_states", published.new_states},
+              {"ended", published.ended}});
   else
     put("published: {}, {} entries ({} new), {} new states{}\n", where, published.entries,
         published.new_entries, published.new_states, published.ended ? ", ended" : "");

@@ -60,7 +60,8 @@ Status train(const TokenizerArguments& arguments) {
       tell("\r\x1b[K{} {}%", progress.phase, percent);
     };
   request.note = [terminal](const std::string& line) {
-    fmt::print(stderr, "{}{}\n", terminal ? "\r\x1b[K" : "", line);
+    if (terminal) tell("\r\x1b[K");
+    tell("{}\n", line);
   };
   NAITE_ASSIGN(const data::Tokenizer tokenizer, data::train_tokenizer(request));
   if (terminal) tell("\r\x1b[K");
@@ -106,11 +107,10 @@ Status encode(const TokenizerArguments& arguments) {
     }
     ids.clear();
     encoder.encode(line, specials, ids);
-    if (arguments.as_json) {
-      put("[{}]\n", fmt::join(ids, ", "));
-    } else {
-      put("{}\n", fmt::join(ids, " "));
-    }
+    if (arguments.as_json)
+      put("[{}]\n", fmt::format("{}", fmt::join(ids, ", ")));
+    else
+      put("{}\n", fmt::format("{}", fmt::join(ids, " ")));
   }
   return end_of_input();
 }
@@ -143,9 +143,11 @@ Status decode(const TokenizerArguments& arguments) {
   std::string line;
   for (int64_t number = 1; read_line(line); ++number) {
     NAITE_ASSIGN(const std::vector<int32_t> ids, ids_of(line, number, tokenizer.vocab_size()));
-    std::string text = tokenizer.decode(ids);
-    if (arguments.as_json) text = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-    write_output(text + '\n');
+    const std::string text = tokenizer.decode(ids);
+    if (arguments.as_json)
+      put_json(text);
+    else
+      put_text(text + '\n');
   }
   return end_of_input();
 }
@@ -173,7 +175,7 @@ Status stats(const TokenizerArguments& arguments) {
     row("all", source.all);
     for (const auto& [script, counts] : source.scripts) row(script, counts);
   }
-  if (arguments.as_json) put("{}\n", out.dump());
+  if (arguments.as_json) put_json(out);
   return {};
 }
 
@@ -220,7 +222,7 @@ void add_tokenizer(CLI::App& app, int& exit_code) {
   add_text_options(part, arguments);
   part->add_option("--vocab-size", arguments->vocab_size, "Tokens in all; 256: plain bytes")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{256}, int64_t{1} << 24));
+      ->check(CLI::Range(int64_t{256}, int64_t{1} << 20));
   part->add_option("-o,--output", arguments->output, "Directory for tokenizer.json")
       ->capture_default_str();
   part->add_option("--threads", arguments->threads, "Threads (default: all usable processors)")

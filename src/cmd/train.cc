@@ -5,10 +5,11 @@
 #include <cstdio>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "cmd/cmd.h"
 #include "cmd/cost.h"
 #include "cmd/profile.h"
-#include "data/unicode.h"
+#include "record/logged_states.h"
 #include "train/trainer.h"
 
 namespace naite::cmd {
@@ -24,13 +25,6 @@ struct TrainArguments {
 };
 
 constexpr double kPlainLineSeconds = 10;  // between progress lines when stderr is no terminal
-
-// What a model wrote, for a terminal: bytes that are no UTF-8 and control characters are replaced.
-std::string printable(std::string text) {
-  for (size_t bad; (bad = data::find_invalid_utf8(text)) < text.size();)
-    text.replace(bad, 1, "\uFFFD");
-  return one_line(std::move(text));
-}
 
 // Progress on stderr: one line that is rewritten on a terminal, a plain line now and then
 // elsewhere.
@@ -68,9 +62,8 @@ class ConsoleObserver final : public train::Observer {
       line += fmt::format("  {}: loss {:.4f}, {:.3f} bits per byte", source, measured.loss,
                           measured.bits_per_byte);
     print_line(line);
-    for (const auto& [prompt, sample] : r.samples) {
-      print_line("  | " + printable(sample.substr(0, data::floor_to_char(sample, 100))));
-    }
+    for (const auto& [prompt, sample] : r.samples)
+      print_line("  | " + one_line(sample.substr(0, floor_to_char(sample, 100))));
   }
 
   void finish() {
@@ -88,7 +81,8 @@ class ConsoleObserver final : public train::Observer {
     status_shown_ = true;
   }
   void print_line(const std::string& line) {
-    tell("{}{}\n", terminal_ && status_shown_ ? "\r\033[K" : "", line);
+    if (terminal_ && status_shown_) tell("\r\033[K");
+    tell("{}\n", line);
     status_shown_ = false;
   }
 
@@ -102,7 +96,7 @@ int run_train(const TrainArguments& arguments) {
   Result<train::Curriculum> recipe = train::load_recipe(arguments.recipe, arguments.set);
   if (!recipe) return report_error(recipe.error());
   if (arguments.print_config) {
-    put("{}", to_toml(recipe->resolved()));
+    put("{}", Layout{to_toml(recipe->resolved())});
     return 0;
   }
   Result<MachineSettings> settings = MachineSettings::load(arguments.machine);
@@ -125,7 +119,12 @@ int run_train(const TrainArguments& arguments) {
     return report_error(fits.error());
   train::TrainRequest request;
   request.engine = {settings->virtual_ranks, settings->recompute};
-  request.from = arguments.from;
+  if (!arguments.from.empty()) {
+    const Result<std::filesystem::path> from =
+        record::find_model(arguments.from, record::Use::kState, *machine->pool);
+    if (!from) return report_error(from.error());
+    request.from = *from;
+  }
   request.run_directory = arguments.run.empty() ? "runs/" + recipe->first().name : arguments.run;
   request.stop_after_step = arguments.stop_after_step;
   request.stop = &watch_signals(0);
@@ -143,8 +142,8 @@ int run_train(const TrainArguments& arguments) {
     const std::filesystem::path trace = request.run_directory / "trace.json";
     const Status written = profile.write_trace(trace);
     if (!written) return report_error(written.error());
-    put("{}trace: {} (open in chrome://tracing or ui.perfetto.dev)\n",
-        profile.table(profile.kernels().measure_peak_flops(recipe->first().compute())),
+    const double peak = profile.kernels().measure_peak_flops(recipe->first().compute());
+    put("{}trace: {} (open in chrome://tracing or ui.perfetto.dev)\n", Layout{profile.table(peak)},
         trace.string());
   }
   if (*outcome == train::Outcome::kStopped)

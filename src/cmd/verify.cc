@@ -137,7 +137,7 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
   if (shown) tell("\r\033[K");
   if (!report) return report.error();
   if (arguments.as_json)
-    put("{}\n", report->to_json().dump(2));
+    put_json(report->to_json(), 2);
   else
     print_report(*report);
   if (keys) {

@@ -9,6 +9,7 @@
 #include "ledger/ledger.h"
 #include "record/published.h"
 #include "record/run_directory.h"
+#include "record/run_log.h"
 #include "record/stored_checkpoint.h"
 
 namespace naite::record {
@@ -17,47 +18,19 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kAttempts = 200, kSnapshotAttempts = 20;
+constexpr int kAttempts = 200;
 constexpr auto kPause = std::chrono::milliseconds(50);
 
-// A log as it stood at one moment.
-struct Snapshot {
-  std::string head, vkey;  // the files' bytes; the log of runs has no vkey
-  ledger::LogContent log;
-};
-
-// Training goes on meanwhile: heads are replaced and old partial tiles removed. What was read
-// between two equal heads belongs together.
-Result<Snapshot> read_snapshot(const fs::path& directory) {
-  for (int attempt = 1;; ++attempt) {
-    NAITE_ASSIGN(std::string before, read_file(directory / ledger::kHeadFile));
-    Result<ledger::LogContent> log = ledger::read_log(directory);
-    NAITE_ASSIGN(const std::string after, read_file(directory / ledger::kHeadFile));
-    if (before == after && log.ok()) return Snapshot{std::move(before), "", *std::move(log)};
-    if (attempt == kSnapshotAttempts)
-      return log.ok() ? fail("{} does not come to rest", directory.string()) : log.error();
-    std::this_thread::sleep_for(kPause);
-  }
-}
-
-Result<Snapshot> read_run_ledger(const RunDirectory& run) {
+Result<RunLog> read_run_ledger(const RunDirectory& run) {
   std::error_code code;
   if (!fs::exists(run.ledger() / ledger::kHeadFile, code))
     return fail("{} has no log, or an empty one: only runs with a log can be published",
                 run.path().string());
-  NAITE_ASSIGN(Snapshot out, read_snapshot(run.ledger()));
-  NAITE_ASSIGN(out.vkey, read_file(run.ledger() / "vkey"));
-  std::string_view vkey = out.vkey;
-  if (vkey.ends_with('\n')) vkey.remove_suffix(1);
-  NAITE_ASSIGN(const ledger::Verifier verifier, ledger::Verifier::parse(vkey));
-  NAITE_ASSIGN(const bool is_signed, ledger::verify_note(out.log.note, verifier));
-  if (!is_signed || out.log.head.origin != verifier.name)
-    return fail("the head of {} is not signed by its key", run.ledger().string());
-  return out;
+  return read_run_log(run);
 }
 
 // That what the tree has is a beginning of the log. Returns how many entries it has.
-Result<int64_t> published_entries(const fs::path& directory, const Snapshot& ours) {
+Result<int64_t> published_entries(const fs::path& directory, const RunLog& ours) {
   std::error_code code;
   if (!fs::exists(directory / ledger::kHeadFile, code)) return 0;
   NAITE_ASSIGN(const ledger::LogContent theirs, ledger::read_log(directory));
@@ -93,7 +66,7 @@ Status put(const fs::path& path, const std::string& content) {
 }
 
 // Every tile that a head calls for, and then the head. Partial tiles of older heads stay.
-Status put_tiles(const fs::path& directory, const Snapshot& ours) {
+Status put_tiles(const fs::path& directory, const RunLog& ours) {
   const ledger::LogContent& log = ours.log;
   for (const ledger::TileName& tile : ledger::tiles_of(log.head.size)) {
     const fs::path path = directory / ledger::tile_path(tile.level, tile.number, tile.width);
@@ -266,7 +239,7 @@ Result<Published> publish(const fs::path& run_path, const fs::path& tree, const 
   if (!is_plain_name(name))
     return fail("{} is no plain name for a run on the web: give one with --name", name);
   const RunDirectory run(run_path);
-  NAITE_ASSIGN(const Snapshot ours, read_run_ledger(run));
+  NAITE_ASSIGN(const RunLog ours, read_run_ledger(run));
   NAITE_ASSIGN(const RunHistory history, RunHistory::parse(ours.log.entries));
   NAITE_TRY(make_directories(tree));
   NAITE_ASSIGN(const FileLock lock, lock_tree(tree));
@@ -278,9 +251,9 @@ Result<Published> publish(const fs::path& run_path, const fs::path& tree, const 
   out.new_entries = ours.log.head.size - before;
   const bool has_publisher = fs::exists(run.ledger() / "publisher" / ledger::kHeadFile);
   const fs::path runs = target / "ledger/publisher";
-  Snapshot publisher;
+  RunLog publisher;
   if (has_publisher) {
-    NAITE_ASSIGN(publisher, read_snapshot(run.ledger() / "publisher"));
+    NAITE_ASSIGN(publisher, read_log_at_rest(run.ledger() / "publisher"));
     NAITE_ASSIGN([[maybe_unused]] const int64_t listed, published_entries(runs, publisher));
   }
   NAITE_TRY(plain_file(run.path() / "data/manifest.json"));

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // TREE/index.html, made from what the tree holds. Every text of a run is escaped.
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
+#include "base/shown.h"
 #include "ledger/ledger.h"
 #include "record/publish.h"
 #include "record/published.h"
@@ -34,28 +37,19 @@ it again. ADDRESS stands for the address of this page without index.html.</p>
 naite follow ADDRESS/NAME FOLDER</pre>
 )";
 
+constexpr std::pair<char, std::string_view> kMarks[] = {
+    {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&quot;"}, {'\'', "&#39;"}};
+
+// As one sees it (base/shown.h), and nothing of it is HTML.
 std::string escaped(std::string_view text) {
   std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
+  for (const char c : shown_line(text)) {
+    const auto* const mark = std::find_if(std::begin(kMarks), std::end(kMarks),
+                                          [c](const auto& m) { return m.first == c; });
+    if (mark == std::end(kMarks))
+      out += c;
+    else
+      out += mark->second;
   }
   return out;
 }

@@ -98,12 +98,4 @@ std::string public_name(const fs::path& model) {
   return name.generic_string();
 }
 
-Result<fs::path> model_directory(const fs::path& path) {
-  if (!fs::exists(path)) return fail("{} does not exist", path.string());
-  if (!fs::exists(path / "checkpoints")) return path;
-  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, RunDirectory(path).states());
-  if (states.empty()) return fail("{} has no checkpoint yet", path.string());
-  return states.back().path;
-}
-
 }  // namespace naite::record

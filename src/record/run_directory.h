@@ -5,7 +5,7 @@
 //   recipe.toml                the resolved recipe
 //   tokenizer.json data/       see data/prepare.h
 //   checkpoints/stage1-step0000000120-tokens0000000001966080/     formats/checkpoint.h
-//   autosave/step0000000097/   the same form; at most the newest is kept
+//   autosave/step0000000097/   the same form, and autosave.sig; the newest alone
 //   audit/step0000000090/      the same form; states between checkpoints, for replays
 //   ledger/                    the signed log, record/run_ledger.h
 //   branch.json                the checkpoint that the run began from, if not at random
@@ -54,9 +54,5 @@ class RunDirectory {
 // How a model or a stored state is called in what is published: RUN/checkpoints/NAME for a state of
 // a run, else its own name. Where it lay on the trainer's disk is nobody's business.
 std::string public_name(const std::filesystem::path& model);
-
-// What a MODEL_DIR argument means: a run directory stands for its newest complete state, anything
-// else for itself.
-Result<std::filesystem::path> model_directory(const std::filesystem::path& path);
 
 }  // namespace naite::record

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "record/autosave.h"
 
 namespace naite::record {
 
@@ -286,6 +287,21 @@ Status RunLedger::list_run(const json& entry) {
     return fail("{} is not the log of runs that {} has a copy of: restore it from a copy",
                 (keys_directory_ / "ledger").string(), directory_.path().string());
   return copy.append({runs.entries().begin() + copy.size(), runs.entries().end()});
+}
+
+const StoredState* RunLedger::find(const std::string& directory) const {
+  const auto found = std::find_if(stored_.rbegin(), stored_.rend(), [&](const StoredState& state) {
+    return state.directory == directory;
+  });
+  return found == stored_.rend() ? nullptr : &*found;
+}
+
+Status RunLedger::sign_autosave(const fs::path& directory, int64_t step) const {
+  return record::sign_autosave(directory, step, writer_.signer(), writer_.leaves());
+}
+
+Status RunLedger::check_autosave(const fs::path& directory, int64_t step) const {
+  return record::check_autosave(directory, step, writer_.signer().verifier(), writer_.leaves());
 }
 
 Status RunLedger::sign_checkpoint(const fs::path& directory, const formats::Record& record,

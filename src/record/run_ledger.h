@@ -62,6 +62,15 @@ class RunLedger {
   Status end(int64_t step, const std::string& state_digest);
   Status abandon(const std::string& reason);
 
+  // What the log has of states, by step; of one step, the last one counts.
+  const std::vector<StoredState>& states() const { return stored_; }
+  // The newest entry about what lies in `directory`, below the run; nullptr if there is none.
+  const StoredState* find(const std::string& directory) const;
+
+  // An autosave is the run's by a signature of the log's key (record/autosave.h).
+  Status sign_autosave(const std::filesystem::path& directory, int64_t step) const;
+  Status check_autosave(const std::filesystem::path& directory, int64_t step) const;
+
   // For the directory of a checkpoint that is complete but for its name: the statement of where it
   // comes from (provenance.json) and, with keys, its signature (model.sig).
   Status sign_checkpoint(const std::filesystem::path& directory, const formats::Record& record,

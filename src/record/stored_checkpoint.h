@@ -27,8 +27,9 @@ class StoredCheckpoint {
 
   // Every file that the directory has (ledger/model_signature.h says which count).
   Result<ledger::ModelManifest> manifest();
-  // Every file that the record lists is there and as it says; the first damaged one is named.
-  Status check_files();
+  // Every file that the record lists is there and as it says; the first damaged one is named. Not
+  // `whole`: those below state/, which only training reads, are left out.
+  Status check_files(bool whole = true);
   // Recomputed from the tensors.
   Result<formats::CheckpointDigests> digests();
 

@@ -13,13 +13,11 @@ Status LedgerKeeping::begin(const std::vector<RunDirectory::State>& states, cons
                             const data::Manifest& manifest,
                             const std::optional<formats::Branch>& branch,
                             const std::atomic<bool>* stop) {
-  if (!states.empty() && !fs::exists(run_.ledger())) {
-    if (!curriculum_.first().beacon.empty())
-      return fail("{} has no log, which a run with seed = \"beacon\" needs: restore {}",
-                  run_.path().string(), run_.ledger().string());
-    note_("no log: this run began without one");
-    return {};
-  }
+  if (!states.empty() && !fs::exists(run_.ledger()))
+    return fail(
+        "{} has states, but no log that says which of them are its own: restore {}, or choose "
+        "another --run",
+        run_.path().string(), run_.ledger().string());
   NAITE_ASSIGN(ledger_, record::RunLedger::open(run_, keys, curriculum_.first().name));
   if (ledger_->self_signed())
     note_("unsigned: the log is signed by a key of this run alone (see naite key new)");
@@ -33,7 +31,6 @@ Status LedgerKeeping::begin(const std::vector<RunDirectory::State>& states, cons
 }
 
 Result<bool> LedgerKeeping::settle_seed(const std::string& beacon_value) {
-  if (!ledger_) return true;
   const Recipe& recipe = curriculum_.first();
   NAITE_ASSIGN(const std::optional<int64_t> seed,
                ledger_->seed(recipe.seed, recipe.beacon, beacon_value));
@@ -49,54 +46,85 @@ Result<bool> LedgerKeeping::settle_seed(const std::string& beacon_value) {
 }
 
 Status LedgerKeeping::initial(const std::map<std::string, std::string>& tensors) {
-  return ledger_ ? ledger_->initial(tensors) : Status();
+  return ledger_->initial(tensors);
 }
 
-Status LedgerKeeping::catch_up(const std::vector<RunDirectory::State>& states) {
-  if (!ledger_) return {};
-  for (const RunDirectory::State& state : states) {
-    if (state.path.parent_path() == run_.autosaves()) continue;
-    NAITE_ASSIGN(const formats::Record record, formats::Record::read(state.path));
-    NAITE_TRY(stored(state.step, state.path, record));
+Result<std::optional<RunDirectory::State>> LedgerKeeping::newest_own(
+    const std::vector<RunDirectory::State>& states) const {
+  for (auto state = states.rbegin(); state != states.rend(); ++state) {
+    if (state->path.parent_path() == run_.autosaves()) {
+      NAITE_TRY(ledger_->check_autosave(state->path, state->step));
+      return std::optional(*state);
+    }
+    if (!has(state->path)) {
+      note_(fmt::format("{} is not in the log and is not used", state->path.string()));
+      continue;
+    }
+    NAITE_TRY(expect(state->path));
+    return std::optional(*state);
   }
-  return {};
+  return std::optional<RunDirectory::State>();
+}
+
+bool LedgerKeeping::has(const fs::path& path) const {
+  return ledger_->find(name_of(path)) != nullptr;
+}
+
+Status LedgerKeeping::expect(const fs::path& path) const {
+  const record::StoredState* const logged = ledger_->find(name_of(path));
+  if (logged == nullptr) return fail("{} is not in the log of the run", path.string());
+  NAITE_ASSIGN(const ledger::ModelManifest found, record::recorded_manifest(path));
+  if (ledger::to_hex(found.digest()) == logged->manifest) return {};
+  return fail(
+      "{} holds another state than the log of the run has: remove it to go on from an earlier one",
+      path.string());
+}
+
+Status LedgerKeeping::make_room(const fs::path& path) const {
+  std::error_code code;
+  return fs::exists(path, code) && !has(path) ? remove_tree(path) : Status();
+}
+
+std::string LedgerKeeping::name_of(const fs::path& path) const {
+  return path.lexically_relative(run_.path()).generic_string();
 }
 
 Status LedgerKeeping::step(int64_t step, const record::StepDigest& digest) {
-  return ledger_ ? ledger_->step(step, digest) : Status();
+  return ledger_->step(step, digest);
 }
 
-Status LedgerKeeping::flush(int64_t step) { return ledger_ ? ledger_->flush(step) : Status(); }
+Status LedgerKeeping::flush(int64_t step) { return ledger_->flush(step); }
 
 Status LedgerKeeping::sign(const fs::path& directory, const formats::Record& record,
                            const std::string& name, int64_t step) {
-  return ledger_ ? ledger_->sign_checkpoint(directory, record, name, step) : Status();
+  return ledger_->sign_checkpoint(directory, record, name, step);
+}
+
+Status LedgerKeeping::sign_autosave(const fs::path& directory, int64_t step) const {
+  return ledger_->sign_autosave(directory, step);
 }
 
 Status LedgerKeeping::stored(int64_t step, const fs::path& path, const formats::Record& record) {
-  if (!ledger_) return {};
   record::StoredState out;
   out.checkpoint = path.parent_path() == run_.checkpoints();
   out.step = step;
   out.end_token = curriculum_.stage_of(step).tokens_at(step);
-  out.directory = path.lexically_relative(run_.path()).generic_string();
+  out.directory = name_of(path);
   return ledger_->stored(out, record);
 }
 
 Status LedgerKeeping::end(int64_t step) {
-  if (!ledger_ || step < curriculum_.total_steps()) return {};
-  NAITE_ASSIGN(const std::vector<RunDirectory::State> states, run_.states());
-  NAITE_ASSIGN(const formats::Record record, formats::Record::read(states.back().path));
-  return ledger_->end(step, record.state_digest);
+  if (step < curriculum_.total_steps()) return {};
+  return ledger_->end(step, ledger_->states().back().state);
 }
 
 void LedgerKeeping::settle_witnesses() {
-  if (ledger_ && ledger_->witnesses() != nullptr) ledger_->witnesses()->settle();
+  if (ledger_->witnesses() != nullptr) ledger_->witnesses()->settle();
   tell_of_witnesses();
 }
 
 void LedgerKeeping::tell_of_witnesses() {
-  if (!ledger_ || ledger_->witnesses() == nullptr) return;
+  if (ledger_->witnesses() == nullptr) return;
   for (const std::string& note : ledger_->witnesses()->take_notes()) note_(note);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The ledger of a run under way (record/run_ledger.h): when what is entered. A run that began
-// without a ledger stays without, as its first steps cannot be entered any more; everything here
-// then does nothing.
+// The ledger of a run under way (record/run_ledger.h): when what is entered, and what of that which
+// lies in the run's folders is the run's own.
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,15 +30,24 @@ class LedgerKeeping {
   // missing.
   Result<bool> settle_seed(const std::string& beacon_value);
   Status initial(const std::map<std::string, std::string>& tensors);
-  // States that a killed process stored and did not come to enter.
-  Status catch_up(const std::vector<record::RunDirectory::State>& states);
+  // The newest of `states` that this run stored: an autosave with its signature, or a state that
+  // the log has, with the logged files. A killed process may have stored one and not come to enter
+  // it: that one is made again. None: the run has to begin.
+  Result<std::optional<record::RunDirectory::State>> newest_own(
+      const std::vector<record::RunDirectory::State>& states) const;
+  // Whether the log has what lies at `path`; and that its files are the logged ones.
+  bool has(const std::filesystem::path& path) const;
+  Status expect(const std::filesystem::path& path) const;
   Status step(int64_t step, const record::StepDigest& digest);
 
   // From the thread that writes states: steps before the state that they lead to, the state's entry
   // when it is there.
   Status flush(int64_t step);
+  // Removes what lies at `path` without being the log's.
+  Status make_room(const std::filesystem::path& path) const;
   Status sign(const std::filesystem::path& directory, const formats::Record& record,
               const std::string& name, int64_t step);
+  Status sign_autosave(const std::filesystem::path& directory, int64_t step) const;
   Status stored(int64_t step, const std::filesystem::path& path, const formats::Record& record);
 
   // The run is done: enters its end, and waits for witnesses.
@@ -47,6 +56,8 @@ class LedgerKeeping {
   void tell_of_witnesses();
 
  private:
+  std::string name_of(const std::filesystem::path& path) const;  // below the run
+
   const record::RunDirectory& run_;
   Curriculum& curriculum_;
   const Note note_;

@@ -15,7 +15,11 @@ Status BackgroundWriter::wait() {
 void BackgroundWriter::start(std::function<Status()> work) {
   thread_ = std::thread([this, work = std::move(work)] {
     set_float_mode();
-    status_ = work();
+    try {
+      status_ = work();
+    } catch (const std::exception& error) {  // training ends as after any error, and resumes
+      status_ = fail("a state could not be stored: {}", error.what());
+    }
   });
 }
 
@@ -70,6 +74,10 @@ Status StateWriter::store(Kind kind, const Stepper& stepper, const formats::Reco
   content.state = &host_;
   content.record = record_of(stepper, measured);
   content.model_card = model_card(stepper.stage(), stepper.model(), manifest_, content.record);
+  if (kind == Kind::kAutosave)
+    content.finish = [this, step](const fs::path& directory, const formats::Record&) {
+      return ledger_.sign_autosave(directory, step);
+    };
   if (kind == Kind::kCheckpoint)
     content.finish = [this, step, name = path.filename().string()](const fs::path& directory,
                                                                    const formats::Record& record) {
@@ -77,6 +85,7 @@ Status StateWriter::store(Kind kind, const Stepper& stepper, const formats::Reco
     };
   writer_.start([this, kind, path, step, content = std::move(content)]() -> Status {
     NAITE_TRY(ledger_.flush(step));
+    NAITE_TRY(ledger_.make_room(path));
     NAITE_ASSIGN(const formats::Record record, formats::write_checkpoint(path, content));
     if (kind != Kind::kAutosave) NAITE_TRY(ledger_.stored(step, path, record));
     return run_.remove_autosaves_except(kind == Kind::kAutosave ? step : -1);

@@ -106,18 +106,21 @@ Result<StepResult> Stepper::advance(const Accept& accept, const std::atomic<bool
   return result;
 }
 
-// Oldest first, the running parameters last, then the share: docs/NUMERICS.md has the order.
-Status Stepper::average(formats::TrainingState& host) {
+std::vector<int64_t> Stepper::averaged() const {
   if (!stage_->averages_at(step_)) return {};
   const std::vector<int64_t> steps = stage_->averaging_steps();
   const auto here = std::find(steps.begin(), steps.end(), step_);
-  const int64_t before = std::min<int64_t>(stage_->averaging.last - 1, here - steps.begin());
-  if (before == 0) return {};
+  return {here - std::min<int64_t>(stage_->averaging.last - 1, here - steps.begin()), here};
+}
+
+// Oldest first, the running parameters last, then the share: docs/NUMERICS.md has the order.
+Status Stepper::average(formats::TrainingState& host) {
+  const std::vector<int64_t> earlier = averaged();
+  if (earlier.empty()) return {};
   NAITE_TRY(engine_->save(host));
   std::vector<float> sum(host.masters.size(), 0.0f);
-  for (auto earlier = here - before; earlier != here; ++earlier)
-    NAITE_TRY(add_checkpoint(*earlier, host.specs, sum));
-  const auto share = static_cast<float>(1.0 / static_cast<double>(before + 1));
+  for (const int64_t step : earlier) NAITE_TRY(add_checkpoint(step, host.specs, sum));
+  const auto share = static_cast<float>(1.0 / static_cast<double>(earlier.size() + 1));
   for (size_t i = 0; i < sum.size(); ++i) host.masters[i] = (sum[i] + host.masters[i]) * share;
   return engine_->load(host);
 }

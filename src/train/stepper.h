@@ -56,6 +56,8 @@ class Stepper {
   // Interrupted out of the gradient, and nothing is changed; the engine cannot go on then.
   using Accept = std::function<Status(const StepResult& result)>;
   Result<StepResult> advance(const Accept& accept, const std::atomic<bool>* stop = nullptr);
+  // The steps of the earlier checkpoints that average() reads now, oldest first.
+  std::vector<int64_t> averaged() const;
   // After an averaging step the mean of checkpoints goes on as the parameters (AveragingOptions).
   Status average(formats::TrainingState& host);
 

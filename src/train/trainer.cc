@@ -54,7 +54,8 @@ class Run {
                  request.engine),
         writer_(curriculum, directory, prepared_.manifest, prepared_.tokenizer, ledger) {}
 
-  Status start_or_resume(const std::vector<RunDirectory::State>& states,
+  // `newest`: the state of this run that it goes on from.
+  Status start_or_resume(const std::optional<RunDirectory::State>& newest,
                          const std::optional<formats::Branch>& branch);
   Result<Outcome> loop(double peak_flops);
   Status finish() { return writer_.wait(); }
@@ -94,17 +95,20 @@ class Run {
   bool owes_checkpoint_ = false;  // of the step that it stands at: a stop kept it from being made
 };
 
-Status Run::start_or_resume(const std::vector<RunDirectory::State>& states,
+Status Run::start_or_resume(const std::optional<RunDirectory::State>& newest,
                             const std::optional<formats::Branch>& branch) {
   measured_.branch = branch;
-  if (!states.empty() && !request_.from.empty())
+  if (newest && !request_.from.empty())
     return fail("{} has begun already; --from starts a new --run directory",
                 directory_.path().string());
-  if (!states.empty() && request_.start != nullptr)
+  if (newest && request_.start != nullptr)
     return fail("{} has begun already; choose another --run directory", directory_.path().string());
-  if (states.empty()) return request_.from.empty() ? start() : branch_off();
-  NAITE_TRY(resume(states.back().path, false));
-  NAITE_TRY(ledger_.catch_up(states));
+  if (!newest && !request_.from.empty()) return branch_off();
+  if (!newest && branch && request_.start == nullptr)
+    return fail("{} has no state yet and begins with {}: give the command that began it again",
+                directory_.path().string(), branch->from);
+  if (!newest) return start();
+  NAITE_TRY(resume(newest->path, false));
   if (step() < curriculum_.total_steps())
     observer_.note(fmt::format("resuming {} after step {}", directory_.path().string(), step()));
   return {};
@@ -150,10 +154,11 @@ Status Run::resume(const fs::path& path, bool of_another_recipe) {
   // What a stop kept from being measured and stored belongs to the stage that ended there.
   const Recipe& before = curriculum_.stage_of(std::max<int64_t>(0, cursor.step - 1));
   const std::vector<int64_t> due = before.checkpoint_steps();
-  owes_checkpoint_ =
-      !of_another_recipe && cursor.step > 0 &&
-      std::binary_search(due.begin(), due.end(), cursor.step) &&
-      !fs::exists(directory_.checkpoint(before.stage, cursor.step, before.tokens_at(cursor.step)));
+  const fs::path checkpoint =
+      directory_.checkpoint(before.stage, cursor.step, before.tokens_at(cursor.step));
+  owes_checkpoint_ = !of_another_recipe && cursor.step > 0 &&
+                     std::binary_search(due.begin(), due.end(), cursor.step) &&
+                     !(ledger_.has(checkpoint) && fs::exists(checkpoint));
   measured_.loss = stored.record().loss;
   NAITE_ASSIGN(formats::TrainingState* const host, writer_.host());
   const Recipe& stage = owes_checkpoint_ ? before : curriculum_.stage_of(cursor.step);
@@ -237,12 +242,14 @@ Status Run::check_loss(const StepResult& result) {
   if (writer_.stored_step() != step()) NAITE_TRY(store(Kind::kAutosave));
   NAITE_TRY(writer_.wait());
   NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory_.states());
+  std::string kept;
+  for (const RunDirectory::State& state : states)
+    if (state.step == step()) kept = state.path.string();
   return fail(
       "step {}: {}; the state before it is kept in {}. Branch off it with another seed or rate: "
       "naite train RECIPE --from {} --run NEW --set run.seed={} (or --set "
       "optimizer.learning_rate={:g})",
-      step() + 1, wrong, states.back().path.string(), states.back().path.string(), recipe.seed + 1,
-      recipe.optimizer.learning_rate / 2);
+      step() + 1, wrong, kept, kept, recipe.seed + 1, recipe.optimizer.learning_rate / 2);
 }
 
 Status Run::one_step() {
@@ -287,6 +294,10 @@ Status Run::checkpoint() {
     // A stop while the mean is measured must leave the state that the mean is made from.
     if (writer_.stored_step() != step()) NAITE_TRY(store(Kind::kAutosave));
     NAITE_ASSIGN(formats::TrainingState* const host, writer_.host());
+    const Recipe& stage = stepper_.stage();
+    for (const int64_t earlier : stepper_.averaged())
+      NAITE_TRY(
+          ledger_.expect(directory_.checkpoint(stage.stage, earlier, stage.tokens_at(earlier))));
     NAITE_TRY(stepper_.average(*host));
   }
   NAITE_ASSIGN(ValidationReport report, measure());
@@ -387,8 +398,9 @@ Result<Outcome> train_run(Curriculum curriculum, const TrainRequest& request,
   if (!has_seed) return Outcome::kStopped;
   Run run(curriculum, request, directory, *std::move(prepared), std::move(metrics), ledger, kernels,
           pool, observer);
+  NAITE_ASSIGN(const std::optional<RunDirectory::State> newest, ledger.newest_own(states));
   try {
-    NAITE_TRY(run.start_or_resume(states, branch));
+    NAITE_TRY(run.start_or_resume(newest, branch));
   } catch (const Interrupted&) {  // before the first step: the same command begins again
     return Outcome::kStopped;
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/verify.h"
 
+#include "base/shown.h"
+#include "verify/autosaves.h"
 #include "verify/states.h"
 #include "verify/verdict.h"
 #include "verify/vouchers.h"
@@ -11,7 +13,7 @@ bool Checklist::check(std::string_view name, const Result<Finding>& finding) {
   Check out{std::string(name), Outcome::kFails, ""};
   if (finding.ok()) {
     out.outcome = finding->outcome;
-    out.detail = finding->detail;
+    out.detail = shown_line(finding->detail);
   } else {
     out.detail = finding.error().message;
   }
@@ -27,12 +29,13 @@ bool Checklist::failed(std::string_view name) const {
 namespace {
 
 // What is computed rests on the files: from another state than the log has, nothing follows.
-bool check_states(States& states, const Vouchers& vouchers, Replays& replays, bool fail_fast,
-                  Checklist& list) {
+bool check_states(const Setting& setting, const record::RunHistory& history, States& states,
+                  const Vouchers& vouchers, Replays& replays, Checklist& list) {
   const bool whole = !list.failed("bytes") && list.check("states", states.states());
-  if (!whole && fail_fast) return false;
+  if (!whole && setting.request.fail_fast) return false;
   const bool asks = whole && vouchers.has_cosignatures();
-  return (!asks || list.may_fail("cosigned", vouchers.cosignatures())) &&
+  return (!has_autosaves(setting) || list.may_fail("autosave", autosaves(setting, history))) &&
+         (!asks || list.may_fail("cosigned", vouchers.cosignatures())) &&
          list.may_fail("distinct", states.distinct()) && list.may_fail("end", states.end()) &&
          whole && list.check("memory", replays.memory()) && replays.fit() &&
          list.check("initial", replays.initial());
@@ -54,9 +57,10 @@ Result<Report> verify(const VerifyRequest& request, kernels::Kernels& kernels, T
   States states(setting, claims);
   Replays replays(setting, claims);
   Vouchers vouchers(setting, claims.history());
-  const bool goes_on =
-      claims.check_log(list) && (!source.is_whole() || list.may_fail("bytes", states.bytes())) &&
-      claims.check_rest(list) && check_states(states, vouchers, replays, request.fail_fast, list);
+  const bool goes_on = claims.check_log(list) &&
+                       (!source.is_whole() || list.may_fail("bytes", states.bytes())) &&
+                       claims.check_rest(list) &&
+                       check_states(setting, claims.history(), states, vouchers, replays, list);
   // What cannot be asked, or not be done here, is no fault of the run.
   if (!claims.has_begun())
     return fail("{}: its log has no state yet: there is nothing to verify yet", report.run);
@@ -72,6 +76,8 @@ Result<Report> verify(const VerifyRequest& request, kernels::Kernels& kernels, T
   }
   if (setting.stopped()) return fail("interrupted");
   conclude(claims, vouchers.verifiers(), request.policy.has_value(), report);
+  for (Verdict& verdict : report.verdicts) verdict.reason = shown_line(verdict.reason);
+  report.sentence = shown_line(report.sentence);
   return report;
 }
 
