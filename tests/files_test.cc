@@ -192,6 +192,7 @@ TEST_F(Files, NothingThatIsSaidOfAModelIsDroppedSilently) {
       {{{"architectures", {"LlamaModel"}}}, "architectures"},
       {{{"some_later_idea", 3}}, "some_later_idea"},
       {{{"transformers_weights", "other.safetensors"}}, "transformers_weights"},
+      {{{"auto_map", {{"AutoModelForCausalLM", "modeling_llama.Mine"}}}}, "auto_map"},
       {{{"configuration_files", {"config.4.0.0.json"}}}, "configuration_files"},
       {{{"dtype", "float16"}, {"torch_dtype", "float16"}}, "the config's type is float16"},
       {{{"eos_token_id", {1, 99999}}}, "99999"},

@@ -65,6 +65,7 @@ Result<const StoredTensor*> ModelFiles::find(const tape::ParameterSpec& spec) co
 
 Status ModelFiles::check(const std::vector<tape::ParameterSpec>& specs) const {
   NAITE_TRY(check_declared_dtype());
+  NAITE_TRY(check_own_code());
   std::set<std::string_view> used;
   const tape::ParameterSpec* embedding = nullptr;
   bool has_head = false;
@@ -94,6 +95,20 @@ std::string ModelFiles::declared_dtype() const {
     return text.starts_with("torch.") ? text.substr(6) : text;
   }
   return "";
+}
+
+// Types that transformers has no class for need code; for others it would be another model.
+Status ModelFiles::check_own_code() const {
+  const auto code = config_.find("auto_map");
+  if (code == config_.end() || code->empty()) return {};
+  const auto type = config_.find("model_type");
+  if (type == config_.end() || !type->is_string() ||
+      !architecture_of(type->get<std::string>()).ok())
+    return {};
+  return fail(
+      "{}: the config asks for code of its own (`auto_map`), which programs run if they are told "
+      "to: take the key out if the model is one of type {} without it",
+      name_, shown_name(type->get<std::string>()));
 }
 
 // transformers 4 loads in fp32 unless it is told otherwise, transformers 5 in the config's type.

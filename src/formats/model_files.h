@@ -57,6 +57,7 @@ class ModelFiles {
     return safetensors_ ? safetensors_->tensors() : gguf_->tensors();
   }
   Status check_declared_dtype() const;
+  Status check_own_code() const;
   std::string declared_dtype() const;  // of the config; empty: it says nothing
   Status check_tied_head(const StoredTensor& head, const tape::ParameterSpec& embedding) const;
   Result<nlohmann::json> optional_json(const char* file) const;
