@@ -168,6 +168,9 @@ TEST_F(Hostile, ACopyWithoutKeysOrWithoutALog) {
   manifest["sources"][0]["license"] = "CC0-1.0";
   ASSERT_TRUE(write_file(mine + "/data/manifest.json", manifest.dump()).ok());
   refused({"data", "inspect", mine}, "manifest.json is not the file that the log commits to");
+  const std::string tokenizer = mine + "/tokenizer.json";
+  ASSERT_TRUE(write_file(tokenizer, *read_file(tokenizer) + " ").ok());
+  refused({"tokenizer", "encode", mine}, "tokenizer.json is not the file that the log commits to");
 }
 
 TEST_F(Hostile, WhatIsPrintedObeysNobodyElse) {
@@ -226,6 +229,32 @@ TEST_F(Hostile, ALogOfOtherEntriesBreaksNothing) {
     is_plain(as_json.out);
     EXPECT_EQ(json::parse(as_json.out), entry);
   }
+}
+
+TEST_F(Hostile, ATerminalIsShownWhatAModelWrites) {
+  const std::string mine = fresh("mine");
+  ASSERT_EQ(run(train(mine, {"--stop-after-step", "0"})).exit_code, 0);
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_GE(terminal, 0);
+  ASSERT_TRUE(grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+  const std::string name = ptsname(terminal);
+  const int kept_open = open(name.c_str(), O_RDWR | O_NOCTTY);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(open(name.c_str(), O_RDWR | O_NOCTTY), STDOUT_FILENO);
+    execl(NAITE_BINARY, NAITE_BINARY, "generate", mine.c_str(), "--prompt", "a\x1b[8mb\xc2\x9b",
+          "--max-tokens", "8", nullptr);
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  std::string shown(1 << 12, '\0');
+  shown.resize(static_cast<size_t>(std::max<ssize_t>(0, read(terminal, shown.data(), 1 << 12))));
+  EXPECT_TRUE(shown.starts_with("a\\x1b[8mb\\u{9b}")) << shown;
+  EXPECT_EQ(shown.find('\x1b'), std::string::npos) << shown;
+  close(kept_open);
+  close(terminal);
 }
 
 // What a program takes is what was made, byte for byte.

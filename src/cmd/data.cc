@@ -58,7 +58,8 @@ void print_sources(const data::Manifest& manifest) {
 
 Status inspect(const DataArguments& arguments) {
   ThreadPool pool(arguments.threads > 0 ? arguments.threads : ThreadPool::default_num_threads());
-  NAITE_ASSIGN(const bool logged, record::check_logged_data(arguments.run));
+  NAITE_ASSIGN(const bool logged,
+               record::check_claims(arguments.run, {"data/manifest.json", "tokenizer.json"}));
   if (!logged) tell("naite: {} has no log: its shards are what its manifest says\n", arguments.run);
   NAITE_ASSIGN(const data::PackedText packed, data::PackedText::open(arguments.run));
   NAITE_TRY(

@@ -10,6 +10,7 @@
 
 #include "cmd/cmd.h"
 #include "data/data.h"
+#include "record/logged_states.h"
 
 namespace naite::cmd {
 
@@ -94,8 +95,15 @@ Result<std::string> string_of_json(const std::string& line, int64_t number) {
   return value.get<std::string>();
 }
 
+// Of a run, the tokenizer that its log commits to.
+Result<data::Tokenizer> load(const std::string& path) {
+  NAITE_ASSIGN([[maybe_unused]] const bool logged,
+               record::check_claims(path, {"tokenizer.json", "tokenizer_config.json"}));
+  return data::Tokenizer::load(path);
+}
+
 Status encode(const TokenizerArguments& arguments) {
-  NAITE_ASSIGN(const data::Tokenizer tokenizer, data::Tokenizer::load(arguments.tokenizer));
+  NAITE_ASSIGN(const data::Tokenizer tokenizer, load(arguments.tokenizer));
   const data::Specials specials =
       arguments.specials_as_text ? data::Specials::kAsText : data::Specials::kParse;
   data::Encoder encoder(tokenizer);
@@ -139,7 +147,7 @@ Result<std::vector<int32_t>> ids_of(const std::string& line, int64_t number, int
 }
 
 Status decode(const TokenizerArguments& arguments) {
-  NAITE_ASSIGN(const data::Tokenizer tokenizer, data::Tokenizer::load(arguments.tokenizer));
+  NAITE_ASSIGN(const data::Tokenizer tokenizer, load(arguments.tokenizer));
   std::string line;
   for (int64_t number = 1; read_line(line); ++number) {
     NAITE_ASSIGN(const std::vector<int32_t> ids, ids_of(line, number, tokenizer.vocab_size()));
@@ -153,7 +161,7 @@ Status decode(const TokenizerArguments& arguments) {
 }
 
 Status stats(const TokenizerArguments& arguments) {
-  NAITE_ASSIGN(const data::Tokenizer tokenizer, data::Tokenizer::load(arguments.tokenizer));
+  NAITE_ASSIGN(const data::Tokenizer tokenizer, load(arguments.tokenizer));
   NAITE_ASSIGN(const std::vector<data::SourceStats> all,
                data::tokenizer_stats(tokenizer, sources_of(arguments)));
   json out = json::array();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "record/logged_states.h"
 
+#include <algorithm>
+
 #include "record/published.h"
 #include "record/run_log.h"
 #include "record/stored_checkpoint.h"
@@ -100,13 +102,13 @@ Result<std::vector<fs::path>> logged_checkpoints(const fs::path& run_path, Threa
   return out;
 }
 
-Result<bool> check_logged_data(const fs::path& run_path) {
+Result<bool> check_claims(const fs::path& run_path, const std::vector<std::string>& files) {
   const RunDirectory run(run_path);
   std::error_code code;
   if (!fs::exists(run.ledger() / ledger::kHeadFile, code)) return false;
   NAITE_ASSIGN(const RunHistory history, logged_history(run));
   for (const PublishedFile& file : published_claims(history)) {
-    if (file.path != "data/manifest.json" && file.path != "tokenizer.json") continue;
+    if (std::find(files.begin(), files.end(), file.path) == files.end()) continue;
     NAITE_ASSIGN(const std::string found, sha256_file(run.path() / file.path));
     if (found != file.sha256)
       return fail("{} is not the file that the log commits to: restore it from a copy",

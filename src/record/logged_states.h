@@ -39,7 +39,8 @@ Result<RunHistory> logged_history(const RunDirectory& run);
 Status check_logged(const std::filesystem::path& directory, const StoredState& state, Use use,
                     ThreadPool& pool);
 
-// That manifest and tokenizer are those that the log commits to; true. False: there is no log.
-Result<bool> check_logged_data(const std::filesystem::path& run);
+// That these files of a run ("tokenizer.json", "data/manifest.json") are those that its log commits
+// to; true. False: there is no log.
+Result<bool> check_claims(const std::filesystem::path& run, const std::vector<std::string>& files);
 
 }  // namespace naite::record
