@@ -37,7 +37,7 @@ View integers(Buffers& buffers, const std::vector<int32_t>& values, int64_t cols
 
 enum class Pass : uint8_t { kForward, kBackward, kBoth };
 
-void train(benchmark::State& state, std::string_view isa, DType compute, Arithmetic ceiling,
+void train(benchmark::State& state, std::string_view isa, DType compute, Instruction ceiling,
            const Shape& s, Pass pass) {
   kernels::Kernels& k = machine().kernels(isa);
   Buffers buffers(k);
@@ -121,18 +121,18 @@ void register_attention_rows() {
     for (const auto& [pass_name, pass] : passes)
       add_row(fmt::format("attention bf16 {} {}", shape_name, pass_name),
               [shape = shape, pass = pass](benchmark::State& state) {
-                train(state, "", DType::kBf16, Arithmetic::kBf16Dot, shape, pass);
+                train(state, "", DType::kBf16, Instruction::kBf16Dot, shape, pass);
               });
   const Shape shape = shapes[1].shape;
   add_row("attention fp32 width 64 context 2048 forward+backward",
           [shape](benchmark::State& state) {
-            train(state, "", DType::kF32, Arithmetic::kFma512, shape, Pass::kBoth);
+            train(state, "", DType::kF32, Instruction::kFma512, shape, Pass::kBoth);
           });
   for (const DType compute : {DType::kF32, DType::kBf16})
     add_row(fmt::format("attention {} avx2 width 64 context 2048 forward+backward",
                         kernels::dtype_name(compute)),
             [shape, compute](benchmark::State& state) {
-              train(state, "avx2", compute, Arithmetic::kFma256, shape, Pass::kBoth);
+              train(state, "avx2", compute, Instruction::kFma256, shape, Pass::kBoth);
             });
   for (const int64_t batch : {1, 8, 64})
     add_row(fmt::format("attention bf16 decode batch {}", batch), [batch](benchmark::State& state) {

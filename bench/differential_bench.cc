@@ -84,7 +84,7 @@ void plain(benchmark::State& state, int64_t context) {
   const View q = b.activation(kHeads * kHeadDim), key = b.activation(kPairs * kHeadDim);
   Attention attention(b, arguments_of(kHeads), v);
   const RopeArguments heads{kHeads, kHeadDim, kHeadDim}, keys{kPairs, kHeadDim, kHeadDim};
-  measure_flops(state, Arithmetic::kBf16Dot, flops_of(context), [&] {
+  measure_flops(state, Instruction::kBf16Dot, flops_of(context), [&] {
     submit(b.k, kernels::Rope{attention.q, q, b.positions, b.table, heads});
     submit(b.k, kernels::Rope{attention.key, key, b.positions, b.table, keys});
     attention.forward();
@@ -114,7 +114,7 @@ void differential(benchmark::State& state, int64_t context) {
       write(ddifference), {}, write(dw), o, {}, difference, rstd, w, norm});
   const auto subtract_backward = b.buffers.ready(kernels::SubtractSharedBackward{
       write(signal.dy), write(noise.dy), write(dlambda), ddifference, noise.y, lambda, kValueDim});
-  measure_flops(state, Arithmetic::kBf16Dot, flops_of(context), [&] {
+  measure_flops(state, Instruction::kBf16Dot, flops_of(context), [&] {
     submit(b.k, kernels::Rope{signal.q, q, b.positions, b.table, q_signal});
     submit(b.k, kernels::Rope{noise.q, q, b.positions, b.table, q_noise});
     submit(b.k, kernels::Rope{signal.key, key, b.positions, b.table, k_signal});

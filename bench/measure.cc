@@ -101,7 +101,7 @@ kernels::Workspace Buffers::workspace(int64_t bytes) {
   return {static_cast<std::byte*>(memory_.back().first), static_cast<size_t>(bytes)};
 }
 
-void measure_flops(benchmark::State& state, Arithmetic ceiling, double flops,
+void measure_flops(benchmark::State& state, Instruction ceiling, double flops,
                    const std::function<void()>& call) {
   measure(
       state, "GFLOP/s", flops / 1e9, [&] { return machine().probe.gflops(ceiling); }, call);

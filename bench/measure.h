@@ -15,7 +15,7 @@
 
 namespace naite::bench {
 
-using kernels::cpu::Arithmetic;
+using kernels::cpu::Instruction;
 using kernels::cpu::Probe;
 
 // The threads, the probe and the backend that all rows share; isa "" is the best.
@@ -60,7 +60,7 @@ void submit(kernels::Kernels& kernels, const Op& op) {
 }
 
 // Runs the row's samples. `call` is the operation; `flops` or `bytes` of one call.
-void measure_flops(benchmark::State& state, Arithmetic ceiling, double flops,
+void measure_flops(benchmark::State& state, Instruction ceiling, double flops,
                    const std::function<void()>& call);
 void measure_bytes(benchmark::State& state, int reads, int writes, bool in_place, double bytes,
                    const std::function<void()>& call);

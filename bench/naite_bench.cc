@@ -28,14 +28,14 @@ namespace {
 void print_probe() {
   std::printf("%d threads; instruction sets: %s\n", machine().pool.num_threads(),
               std::string(kernels::cpu_isa_names()).c_str());
-  for (const Arithmetic arithmetic :
-       {Arithmetic::kBf16Dot, Arithmetic::kFma512, Arithmetic::kFma256, Arithmetic::kSse}) {
-    if (!kernels::cpu::machine_has(arithmetic)) continue;
-    const Probe::Quality quality = machine().probe.quality(arithmetic);
+  for (const Instruction instruction :
+       {Instruction::kBf16Dot, Instruction::kFma512, Instruction::kFma256, Instruction::kSse}) {
+    if (!kernels::cpu::machine_has(instruction)) continue;
+    const Probe::Quality quality = machine().probe.quality(instruction);
     std::printf(
         "probe %-32s %5.2f of %.1f instructions a cycle (%.1f%%) at %.2f GHz; %.1f GFLOP/s\n",
-        kernels::cpu::arithmetic_name(arithmetic), quality.instructions_per_cycle, quality.limit,
-        100 * quality.share(), quality.clock_ghz, machine().probe.gflops(arithmetic));
+        kernels::cpu::instruction_name(instruction), quality.instructions_per_cycle, quality.limit,
+        100 * quality.share(), quality.clock_ghz, machine().probe.gflops(instruction));
   }
   for (const auto& [name, reads, writes, in_place] :
        {std::tuple{"read", 1, 0, false}, {"copy", 1, 1, false}, {"update", 2, 1, true}}) {

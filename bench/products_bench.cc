@@ -16,17 +16,17 @@ using kernels::View;
 struct Mode {
   const char* isa;
   DType compute;
-  Arithmetic ceiling;
+  Instruction ceiling;
   std::string name() const { return std::string(kernels::dtype_name(compute)) + "/" + isa; }
 };
 constexpr Mode kModes[] = {
-    {"avx512_bf16", DType::kBf16, Arithmetic::kBf16Dot},
-    {"avx512_bf16", DType::kF32, Arithmetic::kFma512},
-    {"avx512", DType::kBf16, Arithmetic::kFma512},
-    {"avx2", DType::kBf16, Arithmetic::kFma256},
-    {"avx2", DType::kF32, Arithmetic::kFma256},
-    {"portable", DType::kBf16, Arithmetic::kSse},
-    {"portable", DType::kF32, Arithmetic::kSse},
+    {"avx512_bf16", DType::kBf16, Instruction::kBf16Dot},
+    {"avx512_bf16", DType::kF32, Instruction::kFma512},
+    {"avx512", DType::kBf16, Instruction::kFma512},
+    {"avx2", DType::kBf16, Instruction::kFma256},
+    {"avx2", DType::kF32, Instruction::kFma256},
+    {"portable", DType::kBf16, Instruction::kSse},
+    {"portable", DType::kF32, Instruction::kSse},
 };
 
 struct Shape {
@@ -57,7 +57,7 @@ void muon_row(benchmark::State& state, int64_t rows, int64_t cols) {
   const auto l = static_cast<double>(std::max(rows, cols));
   const auto s = static_cast<double>(std::min(rows, cols));
   const kernels::MuonArguments arguments{1, 0.95f, 1e-3f, 0.9999f};
-  measure_flops(state, Arithmetic::kBf16Dot, 5 * 2 * (2 * l * s * s + s * s * s),
+  measure_flops(state, Instruction::kBf16Dot, 5 * 2 * (2 * l * s * s + s * s * s),
                 [&, op = buffers.ready(kernels::Muon{p, g, m, arguments})] { submit(k, op); });
 }
 

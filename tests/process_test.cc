@@ -248,6 +248,11 @@ TEST_F(Process, BadInputIsOneClearLine) {
            ": [train] `micro_batch_tokens` must be a divisor of batch_tokens = "
            "256, is 96\n"},
       {{"train", recipe, "--set", "schedule.kind=liner"}, 1, ""},
+      {{"train", recipe, "--set", "run.arithmetic=chain-2"},
+       1,
+       "naite: " + recipe +
+           ": [run] `arithmetic` must be one of chain-1, chain-8, is \"chain-2\"\n"},
+      {{"train", recipe, "--set", "run.arithmetic=chain-8", "--run", fresh("eight")}, 1, ""},
       {{"train", motif, "--set", "model.num_noise_heads=2"},
        1,
        "naite: " + motif +

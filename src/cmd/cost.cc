@@ -120,7 +120,7 @@ Result<Cost> cost_of(const train::Curriculum& curriculum, const train::EngineOpt
     const model::Cost of_model = model->cost(stage.data.sequence_length);
     cost.parameters = of_model.parameters;
     cost.active_parameters = of_model.active_parameters;
-    const train::MemoryPlan plan = train::plan_memory(*model, kernels, stage, options);
+    NAITE_ASSIGN(const train::MemoryPlan plan, train::plan_memory(*model, kernels, stage, options));
     if (plan.total() > cost.memory.total()) cost.memory = plan;
     cost.checkpoints += static_cast<int64_t>(stage.checkpoint_steps().size()) - (stage.stage > 1);
     cost.flops += of_model.training_flops *

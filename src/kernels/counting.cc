@@ -13,6 +13,7 @@ class Counting final : public CountingKernels {
   explicit Counting(const Kernels& real) : real_(real) {}
 
   std::string name() const override { return "counting " + real_.name(); }
+  const Arithmetic& arithmetic() const override { return real_.arithmetic(); }
   double measure_peak_flops(DType) override { return 0; }
 
   // Addresses that nothing lies behind; no two blocks share one.

@@ -12,6 +12,7 @@ class ForwardingKernels : public Kernels {
   explicit ForwardingKernels(Kernels& inner) : inner_(inner) {}
 
   std::string name() const override { return inner_.name(); }
+  const Arithmetic& arithmetic() const override { return inner_.arithmetic(); }
   double measure_peak_flops(DType compute) override { return inner_.measure_peak_flops(compute); }
   void* allocate(int64_t bytes) override { return inner_.allocate(bytes); }
   void release(void* memory, int64_t bytes) override { inner_.release(memory, bytes); }

@@ -8,6 +8,7 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/arithmetic.h"
 #include "kernels/operations.h"
 
 namespace naite::kernels {
@@ -76,6 +77,7 @@ class Runner {
 class Kernels : public Runner {
  public:
   virtual std::string name() const = 0;  // "reference", "cpu avx512_bf16", ...
+  virtual const Arithmetic& arithmetic() const = 0;
   // Flops a second that the machine offers products in `compute` right now, on all threads of the
   // backend; measured in some twenty milliseconds. 0: not known.
   virtual double measure_peak_flops(DType compute) = 0;
@@ -102,11 +104,13 @@ class Kernels : public Runner {
   virtual int64_t workspace_of(const Call& call) const = 0;
 };
 
-// The oracle. `real` is kF32 (the contract's bits) or kF64 (every view in double, for derivatives).
-std::unique_ptr<Kernels> make_reference(DType real);
+// The oracle, in every published arithmetic. `real` is kF32 (the contract's bits) or kF64 (every
+// view in double, for derivatives).
+std::unique_ptr<Kernels> make_reference(DType real, const Arithmetic& arithmetic = kChain1);
 
-// The fast backend. The pool must outlive it. isa_name: "" picks the best that the machine has and
-// whose self-test passes; else portable, avx2, avx512 or avx512_bf16 (environment NAITE_ISA).
+// The fast backend, in chain-1. The pool must outlive it. isa_name: "" picks the best that the
+// machine has and whose self-test passes; else portable, avx2, avx512 or avx512_bf16 (environment
+// NAITE_ISA).
 Result<std::unique_ptr<Kernels>> make_cpu(ThreadPool& pool, std::string_view isa_name);
 std::string_view cpu_isa_names();  // what this machine offers, best first, separated by spaces
 

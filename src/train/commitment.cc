@@ -17,7 +17,7 @@ Result<Commitment> commitment_of(const Curriculum& curriculum, const data::Manif
   NAITE_ASSIGN(out.training, curriculum.training(manifest.vocab_size, out.data_digest));
   NAITE_ASSIGN(const std::string training, ledger::canonical_json(out.training));
   out.training_digest = sha256_hex(training);
-  out.arithmetic = curriculum.first().arithmetic;
+  out.arithmetic = curriculum.first().arithmetic->name;
   NAITE_ASSIGN(const std::unique_ptr<model::Model> model,
                curriculum.first().make_model(manifest.vocab_size));
   out.architecture = model->config().value("model_type", "");

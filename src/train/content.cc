@@ -57,7 +57,7 @@ std::string model_card(const Recipe& recipe, const model::Model& model,
       "\n## Reproduce\n\n`recipe.toml` beside the checkpoints decides every bit of these weights: "
       "seed {}, arithmetic {}, precision {}.\n`naite digest` prints the SHA-256 of the weights and "
       "of the whole training state.\n",
-      recipe.seed, recipe.arithmetic, recipe.train.precision);
+      recipe.seed, recipe.arithmetic->name, recipe.train.precision);
   return text;
 }
 

@@ -18,7 +18,8 @@ const Recipe& Curriculum::stage_of(int64_t step) const {
 }
 
 formats::Cursor Curriculum::cursor(int64_t step) const {
-  return {step, stage_of(step).tokens_at(step), first().seed, first().arithmetic, digest()};
+  return {step, stage_of(step).tokens_at(step), first().seed, std::string(first().arithmetic->name),
+          digest()};
 }
 
 json Curriculum::resolved() const {

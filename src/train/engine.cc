@@ -25,6 +25,15 @@ void fill_batches(const Recipe& recipe, const data::Loader& loader, int64_t step
   }
 }
 
+Status computed_by(const kernels::Kernels& kernels, const Recipe& recipe) {
+  if (kernels.arithmetic() == *recipe.arithmetic) return {};
+  return fail(
+      "arithmetic {} is published and computed by the reference alone; {} computes {}: write "
+      "arithmetic = \"{}\" in [run]",
+      recipe.arithmetic->name, kernels.name(), kernels.arithmetic().name,
+      kernels.arithmetic().name);
+}
+
 TrainingTape::TrainingTape(const model::Model& model, const kernels::Kernels& kernels,
                            const Recipe& recipe, const Objective& objective)
     : tape(kernels, recipe.compute(), true) {
@@ -57,6 +66,7 @@ Engine::Engine(const model::Model& model, kernels::Kernels& kernels, const Recip
       report_layout_(train_, recipe),
       report_(kernels, 4 * report_layout_.size),
       downloaded_(static_cast<size_t>(report_layout_.squares)) {
+  NAITE_CHECK(computed_by(kernels, recipe).ok(), "{}", recipe.arithmetic->name);
   for (Batch& batch : batches_) objective_.declare(batch);
   for (const tape::ParameterSpec& spec : parameters_.specs()) num_values_ += spec.size();
   Result<Slab> rehearsed = sum_ranks();

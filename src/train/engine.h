@@ -42,6 +42,9 @@ std::vector<Batch> make_batches(const Recipe& recipe);
 void fill_batches(const Recipe& recipe, const data::Loader& loader, int64_t step,
                   std::span<Batch> batches);
 
+// One line for the user if these kernels compute in another arithmetic than the recipe's.
+Status computed_by(const kernels::Kernels& kernels, const Recipe& recipe);
+
 struct StepResult {
   double loss = 0;       // mean over the tokens that have a target, natural logarithm
   double grad_norm = 0;  // before clipping
@@ -76,6 +79,7 @@ struct DeviceState {
 
 class Engine {
  public:
+  // The kernels compute in the recipe's arithmetic: whoever builds an engine asks computed_by().
   // `state`: of an engine over the same parameters; empty: all zero until initialise() or load().
   Engine(const model::Model& model, kernels::Kernels& kernels, const Recipe& recipe,
          EngineOptions options, DeviceState state = {});

@@ -23,8 +23,9 @@ int64_t MemoryPlan::total() const {
          checkpoint + std::max(samples, averaging);
 }
 
-MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
-                       const Recipe& recipe, const EngineOptions& options) {
+Result<MemoryPlan> plan_memory(const model::Model& model, const kernels::Kernels& kernels,
+                               const Recipe& recipe, const EngineOptions& options) {
+  NAITE_TRY(computed_by(kernels, recipe));
   const std::unique_ptr<kernels::CountingKernels> counting = kernels::make_counting(kernels);
   Engine engine(model, *counting, recipe, options);
   std::optional<infer::Generator> generator;

@@ -14,7 +14,8 @@ struct MemoryPlan : Memory {
   int64_t total() const;
 };
 
-MemoryPlan plan_memory(const model::Model& model, const kernels::Kernels& kernels,
-                       const Recipe& recipe, const EngineOptions& options);
+// An error if the kernels do not compute in the recipe's arithmetic.
+Result<MemoryPlan> plan_memory(const model::Model& model, const kernels::Kernels& kernels,
+                               const Recipe& recipe, const EngineOptions& options);
 
 }  // namespace naite::train

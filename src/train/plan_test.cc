@@ -57,7 +57,7 @@ TEST(Plan, IsWhatIsAllocated) {
        {std::pair<json, EngineOptions>{json::object(), {}}, {muon, {2, true}}, {sampling, {}}}) {
     const Recipe recipe = recipe_of(changes);
     const auto model = *recipe.make_model(50);
-    const MemoryPlan plan = plan_memory(*model, **cpu, recipe, options);
+    const MemoryPlan plan = *plan_memory(*model, **cpu, recipe, options);
     Tally tally(**cpu);
     Engine engine(*model, tally, recipe, options);
     std::unique_ptr<infer::Generator> generator;
@@ -87,8 +87,20 @@ TEST(Plan, TakesNoMemoryOfTheModelsSize) {
                                      {"num_attention_heads", 64},
                                      {"intermediate_size", 28672}}}});
   const auto model = *recipe.make_model(128256);
-  const MemoryPlan plan = plan_memory(*model, *kernels, recipe, {});
+  const MemoryPlan plan = *plan_memory(*model, *kernels, recipe, {});
   EXPECT_GT(plan.total(), 12 * model->num_parameters());
+}
+
+TEST(Plan, RefusesAnArithmeticThatNobodyHereComputes) {
+  ThreadPool pool(1);
+  const std::unique_ptr<kernels::Kernels> cpu = *kernels::make_cpu(pool, "portable");
+  const Recipe recipe = recipe_of({{"run", {{"arithmetic", "chain-8"}}}});
+  const auto model = *recipe.make_model(50);
+  EXPECT_EQ(plan_memory(*model, *cpu, recipe, {}).error().message,
+            "arithmetic chain-8 is published and computed by the reference alone; cpu portable "
+            "computes chain-1: write arithmetic = \"chain-1\" in [run]");
+  const auto reference = kernels::make_reference(kernels::DType::kF32, kernels::kChain8);
+  EXPECT_TRUE(plan_memory(*model, *reference, recipe, {}).ok());
 }
 
 }  // namespace

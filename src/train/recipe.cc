@@ -27,7 +27,8 @@ Status read_run(Table table, Recipe& recipe) {
   if (from_beacon == recipe.beacon.empty())
     table.reject("beacon", from_beacon ? "the name of a future public value, as seed = \"beacon\""
                                        : "absent unless seed = \"beacon\"");
-  recipe.arithmetic = table.choice("arithmetic", "chain-1", {"chain-1"});
+  const std::string arithmetic = table.choice("arithmetic", "chain-1", kernels::arithmetic_names());
+  if (const auto* found = kernels::find_arithmetic(arithmetic)) recipe.arithmetic = found;
   return table.finish();
 }
 
@@ -222,7 +223,7 @@ Result<std::unique_ptr<model::Model>> Recipe::make_model(int64_t vocab_size) con
 
 json Recipe::resolved() const {
   json out;
-  out["run"] = {{"name", name}, {"seed", seed}, {"arithmetic", arithmetic}};
+  out["run"] = {{"name", name}, {"seed", seed}, {"arithmetic", arithmetic->name}};
   if (!beacon.empty()) {
     out["run"]["seed"] = "beacon";
     out["run"]["beacon"] = beacon;

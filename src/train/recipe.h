@@ -80,7 +80,7 @@ struct Recipe {
   // seed = "beacon": the value of this public source, named before it is known, makes the seed with
   // the run's commitment (record/history.h). `seed` is set when it is known.
   std::string beacon;
-  std::string arithmetic = "chain-1";
+  const kernels::Arithmetic* arithmetic = &kernels::kChain1;  // of the published ones
   std::string objective = "pretrain";  // what the stage trains for; train/objective.h
   data::TokenizerOptions tokenizer;
   data::DataOptions data;

@@ -62,6 +62,7 @@ Status Stepper::open(const Recipe& stage) {
 Status Stepper::enter(const Recipe& stage) {
   NAITE_TRY(open(stage));
   if (engine_) return {};
+  NAITE_TRY(computed_by(kernels_, stage));
   const bool carries = static_cast<bool>(carried_.masters);
   if (carries) NAITE_TRY(same_tensors(carried_specs_, model_->tensors(), stage.stage));
   engine_ = std::make_unique<Engine>(*model_, kernels_, stage, options_, std::move(carried_));

@@ -35,7 +35,8 @@ class Stepper {
 
   // The model of a stage and the order of its data; nothing if they are there.
   Status open(const Recipe& stage);
-  // The engine too. An error if the stage before left tensors of other names or shapes.
+  // The engine too. An error if the kernels compute in another arithmetic, or if the stage before
+  // left tensors of other names or shapes.
   Status enter(const Recipe& stage);
 
   const Recipe& stage() const { return *stage_; }

@@ -105,6 +105,25 @@ TEST_F(Steps, AStepThatIsNotAcceptedChangesNothing) {
   EXPECT_EQ(digest_of(steps), stored(0));
 }
 
+TEST_F(Steps, AnotherArithmeticTakesABackendThatComputesIt) {
+  Curriculum divided = recipe_;
+  for (Recipe& stage : divided.stages) stage.arithmetic = &kernels::kChain8;
+  const int64_t vocab_size = data::Tokenizer::load(directory_)->vocab_size();
+  EXPECT_EQ(Stepper(divided, run_, vocab_size, states_, *kernels_, pool_).begin().error().message,
+            fmt::format("arithmetic chain-8 is published and computed by the reference alone; {} "
+                        "computes chain-1: write arithmetic = \"chain-1\" in [run]",
+                        kernels_->name()));
+  const auto reference = kernels::make_reference(kernels::DType::kF32, kernels::kChain8);
+  Stepper steps(divided, run_, vocab_size, states_, *reference, pool_), usual = stepper();
+  ASSERT_TRUE(steps.begin().ok());
+  ASSERT_TRUE(usual.begin().ok());
+  EXPECT_EQ(*steps.tensor_digests(), *usual.tensor_digests());
+  const Result<StepResult> one = steps.advance(accept), other = usual.advance(accept);
+  ASSERT_TRUE(one.ok());
+  EXPECT_NEAR(one->loss, other->loss, 1e-3);
+  EXPECT_NE(*steps.tensor_digests(), *usual.tensor_digests());
+}
+
 TEST_F(Steps, ShapesHaveNoValues) {
   const Recipe& stage = recipe_.first();
   const auto model = *stage.make_model(data::Tokenizer::load(directory_)->vocab_size());

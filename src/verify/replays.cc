@@ -35,10 +35,17 @@ Result<Finding> Replays::memory() {
   const int64_t usable = usable_memory_bytes();
   int64_t bytes_max = 0;
   for (const train::Recipe& stage : claims_.curriculum().stages) {
+    if (!train::computed_by(setting_.kernels, stage).ok()) {
+      fit_ = false;
+      return Finding{fmt::format("the run is in arithmetic {}, which {} does not compute: nothing "
+                                 "is computed here",
+                                 stage.arithmetic->name, setting_.kernels.name()),
+                     Outcome::kOpen};
+    }
     NAITE_TRY(claims_.stepper().open(stage));
     // The plan, and one more state on the host than it has.
-    const train::MemoryPlan plan =
-        train::plan_memory(claims_.stepper().model(), setting_.kernels, stage, {});
+    NAITE_ASSIGN(const train::MemoryPlan plan,
+                 train::plan_memory(claims_.stepper().model(), setting_.kernels, stage, {}));
     const int64_t bytes = plan.total() + plan.checkpoint;
     if (bytes > usable) {
       fit_ = false;

@@ -34,7 +34,7 @@ Verdict weights_verdict(const record::RunHistory& history, const Report& report,
       std::any_of(report.replays.begin(), report.replays.end(),
                   [&](const Replay& replay) { return replay.first_step == first_step; });
   if (report.find("initial") == nullptr)
-    return {"weights", "declared", "nothing could be computed with the memory that there is"};
+    return {"weights", "declared", "nothing could be computed here"};
   if (replayed == 0)
     return {"weights", "from scratch as claimed, nothing replayed",
             "the first checkpoint is what the seed gives; ask for --sample or --all"};

@@ -28,6 +28,7 @@ class CpuKernels final : public Kernels {
   CpuKernels(const CpuKernels&) = delete;
 
   std::string name() const override { return fmt::format("cpu {}", isa_name(context_.isa)); }
+  const Arithmetic& arithmetic() const override { return kChain1; }
   double measure_peak_flops(DType compute) override;
 
   void* allocate(int64_t bytes) override { return allocate_zeroed(bytes); }
@@ -79,7 +80,7 @@ double CpuKernels::measure_peak_flops([[maybe_unused]] DType compute) {
   // The largest: what disturbs a sample only makes it smaller, and may last for most of them.
   double gflops = 0;
   for (int sample = 0; sample < kPeakSamples; ++sample)
-    gflops = std::max(gflops, probe.gflops(arithmetic_of(context_.isa, compute)));
+    gflops = std::max(gflops, probe.gflops(instruction_of(context_.isa, compute)));
   return 1e9 * gflops;
 #else
   return 0;

@@ -60,28 +60,28 @@ __attribute__((noinline)) void run_sse(int64_t rounds) {
                  "xmm9", "xmm10", "xmm11", "xmm12", "xmm13");
 }
 
-void run(Arithmetic arithmetic, int64_t rounds) {
-  switch (arithmetic) {
-    case Arithmetic::kBf16Dot:
+void run(Instruction instruction, int64_t rounds) {
+  switch (instruction) {
+    case Instruction::kBf16Dot:
       return run_dot(rounds);
-    case Arithmetic::kFma512:
+    case Instruction::kFma512:
       return run_fma512(rounds);
-    case Arithmetic::kFma256:
+    case Instruction::kFma256:
       return run_fma256(rounds);
-    case Arithmetic::kSse:
+    case Instruction::kSse:
       return run_sse(rounds);
   }
 }
 
-double flops(Arithmetic arithmetic) {  // of one instruction
-  switch (arithmetic) {
-    case Arithmetic::kBf16Dot:
+double flops(Instruction instruction) {  // of one instruction
+  switch (instruction) {
+    case Instruction::kBf16Dot:
       return 64;
-    case Arithmetic::kFma512:
+    case Instruction::kFma512:
       return 32;
-    case Arithmetic::kFma256:
+    case Instruction::kFma256:
       return 16;
-    case Arithmetic::kSse:
+    case Instruction::kSse:
       return 4;
   }
   return 0;
@@ -144,44 +144,44 @@ double Probe::now() const {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-const char* arithmetic_name(Arithmetic arithmetic) {
-  switch (arithmetic) {
-    case Arithmetic::kBf16Dot:
+const char* instruction_name(Instruction instruction) {
+  switch (instruction) {
+    case Instruction::kBf16Dot:
       return "bf16 dot, 512 bits";
-    case Arithmetic::kFma512:
+    case Instruction::kFma512:
       return "fp32 fma, 512 bits";
-    case Arithmetic::kFma256:
+    case Instruction::kFma256:
       return "fp32 fma, 256 bits";
-    case Arithmetic::kSse:
+    case Instruction::kSse:
       return "fp32 multiply and add, 128 bits";
   }
   return "";
 }
 
-Arithmetic arithmetic_of(Isa isa, DType compute) {
+Instruction instruction_of(Isa isa, DType compute) {
   switch (isa) {
     case Isa::kAvx512Bf16:
-      return compute == DType::kBf16 ? Arithmetic::kBf16Dot : Arithmetic::kFma512;
+      return compute == DType::kBf16 ? Instruction::kBf16Dot : Instruction::kFma512;
     case Isa::kAvx512:
-      return Arithmetic::kFma512;  // two for a pair of bf16: the same rate of flops
+      return Instruction::kFma512;  // two for a pair of bf16: the same rate of flops
     case Isa::kAvx2:
-      return Arithmetic::kFma256;
+      return Instruction::kFma256;
     case Isa::kPortable:
-      return Arithmetic::kSse;
+      return Instruction::kSse;
   }
-  return Arithmetic::kSse;
+  return Instruction::kSse;
 }
 
-bool machine_has(Arithmetic arithmetic) {
+bool machine_has(Instruction instruction) {
   __builtin_cpu_init();
-  switch (arithmetic) {
-    case Arithmetic::kBf16Dot:
+  switch (instruction) {
+    case Instruction::kBf16Dot:
       return __builtin_cpu_supports("avx512bf16");
-    case Arithmetic::kFma512:
+    case Instruction::kFma512:
       return __builtin_cpu_supports("avx512f");
-    case Arithmetic::kFma256:
+    case Instruction::kFma256:
       return __builtin_cpu_supports("fma");
-    case Arithmetic::kSse:
+    case Instruction::kSse:
       return true;
   }
   return false;
@@ -199,18 +199,18 @@ float* Probe::array(int index) {
   return arrays_[index];
 }
 
-double Probe::gflops(Arithmetic arithmetic) {
+double Probe::gflops(Instruction instruction) {
   constexpr int64_t kRounds = 400'000;
   const int threads = pool_.num_threads();
   const double begin = now();
   // Many small tasks: a thread that is late costs what it is late, no more.
   constexpr int64_t kTasks = 16;
   pool_.run(kTasks * threads, [&](int64_t, int) {
-    if (arithmetic != Arithmetic::kSse) clear_registers();
-    run(arithmetic, kRounds / kTasks);
+    if (instruction != Instruction::kSse) clear_registers();
+    run(instruction, kRounds / kTasks);
   });
   const double seconds = now() - begin;
-  return static_cast<double>(kRounds * threads * kChains) * flops(arithmetic) / seconds / 1e9;
+  return static_cast<double>(kRounds * threads * kChains) * flops(instruction) / seconds / 1e9;
 }
 
 double Probe::gigabytes(int reads, int writes, bool in_place) {
@@ -228,17 +228,17 @@ double Probe::gigabytes(int reads, int writes, bool in_place) {
   return static_cast<double>((reads + writes) * kArrayBytes) / (now() - begin) / 1e9;
 }
 
-Probe::Quality Probe::quality(Arithmetic arithmetic) {
+Probe::Quality Probe::quality(Instruction instruction) {
   constexpr int64_t kRounds = 20'000;
   std::vector<Quality> samples;
-  if (arithmetic != Arithmetic::kSse) clear_registers();
+  if (instruction != Instruction::kSse) clear_registers();
   for (int i = 0; i < 301; ++i) {
     // Short enough that most samples fall between two interrupts or neighbours' turns.
     double times[4];
     times[0] = now();
     addition_chain(kRounds * 4);
     times[1] = now();
-    run(arithmetic, kRounds);
+    run(instruction, kRounds);
     times[2] = now();
     addition_chain(kRounds * 4);
     times[3] = now();

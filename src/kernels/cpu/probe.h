@@ -13,16 +13,16 @@
 
 namespace naite::kernels::cpu {
 
-enum class Arithmetic : uint8_t {
+enum class Instruction : uint8_t {
   kBf16Dot,  // vdpbf16ps, 512 bits
   kFma512,   // fp32
   kFma256,   // fp32
   kSse,      // fp32 multiplication and addition, 128 bits: what a machine without fma offers
 };
-const char* arithmetic_name(Arithmetic arithmetic);
+const char* instruction_name(Instruction instruction);
 // What products in `compute` are made of on this instruction set.
-Arithmetic arithmetic_of(Isa isa, DType compute);
-bool machine_has(Arithmetic arithmetic);
+Instruction instruction_of(Isa isa, DType compute);
+bool machine_has(Instruction instruction);
 
 class Probe {
  public:
@@ -35,7 +35,7 @@ class Probe {
   double now() const;
 
   // GFLOP/s of all threads of the pool together; takes about 2 ms.
-  double gflops(Arithmetic arithmetic);
+  double gflops(Instruction instruction);
   // GB/s of all threads, reads + writes, streaming through `reads` arrays into `writes` arrays,
   // each four times as large as a 32 MiB cache. writes of an update go to the first arrays read
   // (in_place).
@@ -50,7 +50,7 @@ class Probe {
     double limit = 0;
     double share() const { return instructions_per_cycle / limit; }
   };
-  Quality quality(Arithmetic arithmetic);
+  Quality quality(Instruction instruction);
 
  private:
   float* array(int index);

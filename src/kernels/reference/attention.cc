@@ -46,7 +46,7 @@ Chain<Real> chain_from(DType dtype, int64_t first_position) {
 }  // namespace
 
 template <class Real>
-void Reference<Real>::run(const Attention& op) {
+void Reference<Real>::run(const Attention& op) const {
   const AttentionArguments& a = op.arguments;
   const Real c = score_factor<Real>(a);
   for (int64_t t = 0; t < op.q.rows; ++t) {
@@ -77,7 +77,7 @@ void Reference<Real>::run(const Attention& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const AttentionBackward& op) {
+void Reference<Real>::run(const AttentionBackward& op) const {
   const AttentionArguments& a = op.arguments;
   const int64_t T = op.q.rows, group = a.num_heads / a.num_kv_heads;
   const Real c = score_factor<Real>(a);
@@ -139,7 +139,7 @@ void Reference<Real>::run(const AttentionBackward& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const StoreRows& op) {
+void Reference<Real>::run(const StoreRows& op) const {
   for (int64_t t = 0; t < op.x.rows; ++t)
     for (int64_t i = 0; i < op.x.cols; ++i)
       store<Real>(op.cache, op.slots.as<int32_t>()[t], i, load<Real>(op.x, t, i));
@@ -173,14 +173,14 @@ void turn(const View& x, const View& positions, const View& table, const RopeArg
 }  // namespace
 
 template <class Real>
-void Reference<Real>::run(const Rope& op) {
+void Reference<Real>::run(const Rope& op) const {
   const RopeArguments& a = op.arguments;
   turn<Real>(op.x, op.positions, op.table, a, Real{1},
              [&](int64_t index, Real value) { store<Real>(op.y, index, value); });
 }
 
 template <class Real>
-void Reference<Real>::run(const RopeBackward& op) {
+void Reference<Real>::run(const RopeBackward& op) const {
   const RopeArguments& a = op.arguments;
   turn<Real>(op.dy, op.positions, op.table, a, Real{-1},
              [&](int64_t index, Real value) { put<Real>(op.dx, index, value); });

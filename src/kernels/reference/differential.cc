@@ -16,14 +16,14 @@ Real exp_dot(const View& q, const View& k) {
 }  // namespace
 
 template <class Real>
-void Reference<Real>::run(const DifferentialLambda& op) {
+void Reference<Real>::run(const DifferentialLambda& op) const {
   const LambdaVectors& v = op.vectors;
   const Real difference = exp_dot<Real>(v.q1, v.k1) - exp_dot<Real>(v.q2, v.k2);
   store<Real>(op.lambda, 0, difference + static_cast<Real>(op.initial));
 }
 
 template <class Real>
-void Reference<Real>::run(const DifferentialLambdaBackward& op) {
+void Reference<Real>::run(const DifferentialLambdaBackward& op) const {
   const LambdaVectors& v = op.vectors;
   const Real d1 = load<Real>(op.dlambda, 0) * exp_dot<Real>(v.q1, v.k1);
   const Real d2 = -(load<Real>(op.dlambda, 0) * exp_dot<Real>(v.q2, v.k2));
@@ -36,7 +36,7 @@ void Reference<Real>::run(const DifferentialLambdaBackward& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const SubtractShared& op) {
+void Reference<Real>::run(const SubtractShared& op) const {
   const int64_t group = op.x.cols / op.shared.cols;
   const Real minus_factor = -load<Real>(op.factor, 0);
   for (int64_t t = 0; t < op.x.rows; ++t)
@@ -48,7 +48,7 @@ void Reference<Real>::run(const SubtractShared& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const SubtractSharedBackward& op) {
+void Reference<Real>::run(const SubtractSharedBackward& op) const {
   const int64_t group = op.dy.cols / op.shared.cols;
   for (int64_t i = 0; i < op.dy.size(); ++i) put<Real>(op.dx, i, load<Real>(op.dy, i));
   auto added = [&](int64_t t, int64_t i) {
@@ -62,9 +62,10 @@ void Reference<Real>::run(const SubtractSharedBackward& op) {
     for (int64_t i = 0; i < op.shared.cols; ++i)
       put<Real>(op.dshared, t * op.shared.cols + i, -load<Real>(op.factor, 0) * added(t, i));
   put<Real>(op.dfactor, 0, column<Real>(op.dy.rows, [&](int64_t t, Real part) {
-              return part + sum<Real>(op.shared.cols, [&](int64_t i, Real lane) {
-                       return fma(-added(t, i), load<Real>(op.shared, t, i), lane);
-                     });
+              const auto term = [&](int64_t i, Real lane) {
+                return fma(-added(t, i), load<Real>(op.shared, t, i), lane);
+              };
+              return part + sum_in_pieces<Real>(arithmetic, op.shared.cols, op.head_dim, term);
             }));
 }
 

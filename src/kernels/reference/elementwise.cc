@@ -8,7 +8,7 @@
 namespace naite::kernels {
 
 template <class Real>
-void Reference<Real>::run(const ColumnSum& op) {
+void Reference<Real>::run(const ColumnSum& op) const {
   for (int64_t o = 0; o < op.dy.cols; ++o)
     put<Real>(op.dbias, o, column<Real>(op.dy.rows, [&](int64_t t, Real part) {
                 return part + load<Real>(op.dy, t, o);
@@ -16,14 +16,14 @@ void Reference<Real>::run(const ColumnSum& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const Embed& op) {
+void Reference<Real>::run(const Embed& op) const {
   for (int64_t t = 0; t < op.y.rows; ++t)
     for (int64_t i = 0; i < op.y.cols; ++i)
       store<Real>(op.y, t, i, load<Real>(op.table, op.ids.as<int32_t>()[t], i));
 }
 
 template <class Real>
-void Reference<Real>::run(const EmbedBackward& op) {
+void Reference<Real>::run(const EmbedBackward& op) const {
   if (!op.dtable.wanted) return;
   if (!op.dtable.accumulate) run(Zero{op.dtable.view});
   for (int64_t t = 0; t < op.dy.rows; ++t) {
@@ -35,7 +35,7 @@ void Reference<Real>::run(const EmbedBackward& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const RmsNorm& op) {
+void Reference<Real>::run(const RmsNorm& op) const {
   const NormArguments& a = op.arguments;
   const int64_t n = op.x.cols / a.heads;
   const View normed = op.delta ? op.sum : op.x;
@@ -57,20 +57,27 @@ void Reference<Real>::run(const RmsNorm& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const RmsNormBackward& op) {
+void Reference<Real>::run(const RmsNormBackward& op) const {
   const NormArguments& a = op.arguments;
-  const int64_t n = op.x.cols / a.heads, rows = op.x.rows * a.heads;
+  const int64_t n = op.x.cols / a.heads;
   const Real factor = static_cast<Real>(a.scale);
   auto xhat = [&](int64_t r, int64_t i) {
     return load<Real>(op.x, r * n + i) * load<Real>(op.rstd, r);
   };
-  if (op.dw.wanted) {
-    for (int64_t i = 0; i < n; ++i)
-      put<Real>(op.dw, i, factor * column<Real>(rows, [&](int64_t r, Real part) {
-                            return fma(load<Real>(op.dy, r * n + i), xhat(r, i), part);
-                          }));
-  }
-  for (int64_t r = 0; r < rows; ++r) {
+  // Of the heads of one piece, as its rank would see them.
+  auto dw = [&](int64_t i, int64_t piece) {
+    const Range own = arithmetic.piece(piece, a.heads, 1);
+    const int64_t heads = own.end - own.begin;
+    return column<Real>(op.x.rows * heads, [&](int64_t row, Real part) {
+      const int64_t r = row / heads * a.heads + own.begin + row % heads;
+      return fma(load<Real>(op.dy, r * n + i), xhat(r, i), part);
+    });
+  };
+  for (int64_t i = 0; op.dw.wanted && i < n; ++i)
+    put<Real>(op.dw, i, factor * tree_sum<Real>(0, arithmetic.pieces, [&](int64_t piece) {
+                          return dw(i, piece);
+                        }));
+  for (int64_t r = 0; r < op.x.rows * a.heads; ++r) {
     auto g = [&](int64_t i) {
       return load<Real>(op.dy, r * n + i) * (load<Real>(op.w, i) * factor);
     };
@@ -87,7 +94,7 @@ void Reference<Real>::run(const RmsNormBackward& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const Gated& op) {
+void Reference<Real>::run(const Gated& op) const {
   for (int64_t i = 0; i < op.y.size(); ++i) {
     const Real g = load<Real>(op.gate, i);
     store<Real>(op.y, i, (g * sigmoid(g)) * load<Real>(op.up, i));
@@ -95,7 +102,7 @@ void Reference<Real>::run(const Gated& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const GatedBackward& op) {
+void Reference<Real>::run(const GatedBackward& op) const {
   for (int64_t i = 0; i < op.dy.size(); ++i) {
     const Real g = load<Real>(op.gate, i), s = sigmoid(g), d = load<Real>(op.dy, i);
     put<Real>(op.dgate, i, (d * load<Real>(op.up, i)) * (s * fma(g, Real{1} - s, Real{1})));
@@ -123,11 +130,11 @@ struct RowPolynomial {
 }  // namespace
 
 template <class Real>
-void Reference<Real>::run(const PolyNormGated& op) {
+void Reference<Real>::run(const PolyNormGated& op) const {
   const int64_t n = op.gate.cols;
   for (int64_t t = 0; t < op.gate.rows; ++t) {
     for (int power = 1; power <= 3; ++power) {
-      const Real squares = sum<Real>(n, [&](int64_t i, Real lane) {
+      const Real squares = sum_in_pieces<Real>(arithmetic, n, 2, [&](int64_t i, Real lane) {
         const Real g = load<Real>(op.gate, t, i), g2 = g * g;
         const Real x = power == 1 ? g : power == 2 ? g2 : g2 * g;
         return fma(x, x, lane);
@@ -142,12 +149,12 @@ void Reference<Real>::run(const PolyNormGated& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const PolyNormGatedBackward& op) {
+void Reference<Real>::run(const PolyNormGatedBackward& op) const {
   const int64_t width = op.gate.cols;
   auto d = [&](int64_t t, int64_t i) { return load<Real>(op.dy, t, i) * load<Real>(op.up, t, i); };
   // s_n of token t.
   auto dot = [&](int64_t t, int n) {
-    return sum<Real>(width, [&](int64_t i, Real lane) {
+    return sum_in_pieces<Real>(arithmetic, width, 2, [&](int64_t i, Real lane) {
       const Real g = load<Real>(op.gate, t, i), g2 = g * g;
       if (n == 0) return lane + d(t, i);
       return fma(d(t, i), n == 1 ? g : n == 2 ? g2 : g2 * g, lane);
@@ -177,26 +184,26 @@ void Reference<Real>::run(const PolyNormGatedBackward& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const SumSquares& op) {
+void Reference<Real>::run(const SumSquares& op) const {
   store<Real>(op.y, 0, sum<Real>(op.x.size(), [&](int64_t i, Real lane) {
                 return fma(load<Real>(op.x, i), load<Real>(op.x, i), lane);
               }));
 }
 
 template <class Real>
-void Reference<Real>::run(const TreeSum& op) {
+void Reference<Real>::run(const TreeSum& op) const {
   store<Real>(op.y, 0,
               tree_sum<Real>(0, op.x.cols, [&](int64_t i) { return load<Real>(op.x, i); }));
 }
 
 template <class Real>
-void Reference<Real>::run(const Add& op) {
+void Reference<Real>::run(const Add& op) const {
   for (int64_t i = 0; i < op.y.size(); ++i)
     store<Real>(op.y, i, load<Real>(op.a, i) + load<Real>(op.b, i));
 }
 
 template <class Real>
-void Reference<Real>::run(const Maximum& op) {
+void Reference<Real>::run(const Maximum& op) const {
   for (int64_t i = 0; i < op.y.size(); ++i) {
     const Real a = load<Real>(op.a, i), b = load<Real>(op.b, i);
     store<Real>(op.y, i, a > b ? a : b);
@@ -204,23 +211,23 @@ void Reference<Real>::run(const Maximum& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const Copy& op) {
+void Reference<Real>::run(const Copy& op) const {
   std::memcpy(op.y.data, op.x.data, static_cast<size_t>(op.x.bytes()));
 }
 
 template <class Real>
-void Reference<Real>::run(const Zero& op) {
+void Reference<Real>::run(const Zero& op) const {
   std::memset(op.y.data, 0, static_cast<size_t>(op.y.bytes()));
 }
 
 template <class Real>
-void Reference<Real>::run(const Scale& op) {
+void Reference<Real>::run(const Scale& op) const {
   for (int64_t i = 0; i < op.y.size(); ++i)
     store<Real>(op.y, i, load<Real>(op.x, i) * Real(op.factor));
 }
 
 template <class Real>
-void Reference<Real>::run(const ColumnMax& op) {
+void Reference<Real>::run(const ColumnMax& op) const {
   for (int64_t i = 0; i < op.x.cols; ++i) {
     Real most = load<Real>(op.x, i);
     for (int64_t t = 1; t < op.x.rows; ++t) {
@@ -232,7 +239,7 @@ void Reference<Real>::run(const ColumnMax& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const AdamW& op) {
+void Reference<Real>::run(const AdamW& op) const {
   const AdamWArguments& a = op.arguments;
   for (int64_t i = 0; i < op.parameter.size(); ++i) {
     const Real g = load<Real>(op.gradient, i) * Real(a.gradient_scale);

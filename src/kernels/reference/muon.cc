@@ -56,7 +56,7 @@ void newton_schulz_step(Matrix<Real>& z, const float (&coefficients)[3]) {
 }  // namespace
 
 template <class Real>
-void Reference<Real>::run(const Muon& op) {
+void Reference<Real>::run(const Muon& op) const {
   const MuonArguments& a = op.arguments;
   const int64_t rows = op.parameter.rows, cols = op.parameter.cols;
   const bool turned = rows < cols;

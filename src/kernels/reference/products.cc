@@ -8,20 +8,30 @@
 namespace naite::kernels {
 
 template <class Real>
-void Reference<Real>::run(const Prepare& op) {
+void Reference<Real>::run(const Prepare& op) const {
   for (int64_t i = 0; i < op.master.size(); ++i)
     store<Real>(op.prepared, i, load<Real>(op.master, i));
 }
 
+namespace {
+
+// Row t of x times row o of w.
 template <class Real>
-void Reference<Real>::run(const Linear& op) {
+Real row_product(const Arithmetic& arithmetic, const View& x, const View& w, int64_t t, int64_t o) {
+  return product<Real>(arithmetic, x.dtype, Real{0}, [&](Chain<Real>& chain, int64_t piece) {
+    const auto [begin, end] = arithmetic.piece(piece, x.cols);
+    for (int64_t i = begin; i < end; ++i) chain.feed(load<Real>(x, t, i), load<Real>(w, o, i));
+  });
+}
+
+}  // namespace
+
+template <class Real>
+void Reference<Real>::run(const Linear& op) const {
   for (const Projection& part : op.parts) {
     for (int64_t t = 0; t < op.x.rows; ++t) {
       for (int64_t o = 0; o < part.w.rows; ++o) {
-        Chain<Real> chain(op.x.dtype, Real{0});
-        for (int64_t i = 0; i < op.x.cols; ++i)
-          chain.feed(load<Real>(op.x, t, i), load<Real>(part.w, o, i));
-        Real y = chain.finish();
+        Real y = row_product<Real>(arithmetic, op.x, part.w, t, o);
         if (part.bias) y = y + load<Real>(part.bias, o);
         store<Real>(part.y, t, o, y);
       }
@@ -30,24 +40,27 @@ void Reference<Real>::run(const Linear& op) {
 }
 
 template <class Real>
-void Reference<Real>::run(const LinearBackwardInput& op) {
+void Reference<Real>::run(const LinearBackwardInput& op) const {
   if (!op.dx.wanted) return;
   for (int64_t t = 0; t < op.dx.view.rows; ++t) {
     for (int64_t i = 0; i < op.dx.view.cols; ++i) {
       const Real start = op.dx.accumulate ? load<Real>(op.dx.view, t, i) : Real{0};
-      Chain<Real> chain(op.parts.front().y.dtype, start);
-      for (const Projection& part : op.parts) {
-        for (int64_t o = 0; o < part.w.rows; ++o)
-          chain.feed(load<Real>(part.y, t, o), load<Real>(part.w, o, i));
-        chain.pad();
-      }
-      store<Real>(op.dx.view, t, i, chain.finish());
+      const auto feed = [&](Chain<Real>& chain, int64_t piece) {
+        for (const Projection& part : op.parts) {
+          const auto [begin, end] = arithmetic.piece(piece, part.w.rows);
+          for (int64_t o = begin; o < end; ++o)
+            chain.feed(load<Real>(part.y, t, o), load<Real>(part.w, o, i));
+          chain.pad();
+        }
+      };
+      const DType operands = op.parts.front().y.dtype;
+      store<Real>(op.dx.view, t, i, product<Real>(arithmetic, operands, start, feed));
     }
   }
 }
 
 template <class Real>
-void Reference<Real>::run(const LinearBackwardWeight& op) {
+void Reference<Real>::run(const LinearBackwardWeight& op) const {
   if (!op.dw.wanted) return;
   for (int64_t o = 0; o < op.dy.cols; ++o) {
     for (int64_t i = 0; i < op.x.cols; ++i) {
@@ -70,21 +83,19 @@ struct RowSoftmax {
 };
 
 template <class Real>
-RowSoftmax<Real> row_softmax(const View& x, const View& w, int64_t t, int64_t target) {
+RowSoftmax<Real> row_softmax(const Arithmetic& arithmetic, const View& x, const View& w, int64_t t,
+                             int64_t target) {
   const Real c = static_cast<Real>(1.44269504088896340736);
   std::vector<Real> z(w.rows);
-  for (int64_t j = 0; j < w.rows; ++j) {
-    Chain<Real> chain(x.dtype, Real{0});
-    for (int64_t i = 0; i < x.cols; ++i) chain.feed(load<Real>(x, t, i), load<Real>(w, j, i));
-    z[j] = chain.finish();
-  }
+  for (int64_t j = 0; j < w.rows; ++j) z[j] = row_product<Real>(arithmetic, x, w, t, j);
   Real m = z[0];
   for (Real value : z) m = m > value ? m : value;
   const Real mc = m * c;
   RowSoftmax<Real> row;
   row.e.resize(w.rows);
   for (int64_t j = 0; j < w.rows; ++j) row.e[j] = exp2(fma(z[j], c, -mc));
-  const Real l = sum<Real>(w.rows, [&](int64_t j, Real lane) { return lane + row.e[j]; });
+  const Real l = sum_in_pieces<Real>(arithmetic, w.rows, 2,
+                                     [&](int64_t j, Real lane) { return lane + row.e[j]; });
   row.inverse = Real{1} / l;
   const Real lse = mc + log2(l);
   const Real minus_ln2 = static_cast<Real>(-0.693147180559945309417);
@@ -95,17 +106,19 @@ RowSoftmax<Real> row_softmax(const View& x, const View& w, int64_t t, int64_t ta
 }  // namespace
 
 template <class Real>
-void Reference<Real>::run(const LinearCrossEntropy& op) {
-  for (int64_t t = 0; t < op.x.rows; ++t)
-    store<Real>(op.loss, t, row_softmax<Real>(op.x, op.w, t, op.targets.as<int32_t>()[t]).loss);
+void Reference<Real>::run(const LinearCrossEntropy& op) const {
+  for (int64_t t = 0; t < op.x.rows; ++t) {
+    const int32_t target = op.targets.as<int32_t>()[t];
+    store<Real>(op.loss, t, row_softmax<Real>(arithmetic, op.x, op.w, t, target).loss);
+  }
 }
 
 template <class Real>
-void Reference<Real>::run(const LinearCrossEntropyBackward& op) {
+void Reference<Real>::run(const LinearCrossEntropyBackward& op) const {
   std::vector<Real> dz(op.x.rows * op.w.rows);
   for (int64_t t = 0; t < op.x.rows; ++t) {
     const int32_t target = op.targets.as<int32_t>()[t];
-    const RowSoftmax<Real> row = row_softmax<Real>(op.x, op.w, t, target);
+    const RowSoftmax<Real> row = row_softmax<Real>(arithmetic, op.x, op.w, t, target);
     store<Real>(op.loss, t, row.loss);
     const Real factor = load<Real>(op.scale, t);
     for (int64_t j = 0; j < op.w.rows; ++j) {

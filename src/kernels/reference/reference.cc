@@ -14,7 +14,10 @@ namespace {
 template <class Real>
 class ReferenceKernels final : public Kernels {
  public:
+  explicit ReferenceKernels(const Arithmetic& arithmetic) : reference_{arithmetic} {}
+
   std::string name() const override { return sizeof(Real) == 4 ? "reference" : "reference double"; }
+  const Arithmetic& arithmetic() const override { return reference_.arithmetic; }
   double measure_peak_flops(DType) override { return 0; }
 
   void* allocate(int64_t bytes) override {
@@ -40,18 +43,22 @@ class ReferenceKernels final : public Kernels {
 
   Status run(const Call& call, Stream) override {
     if (kChecksCalls) NAITE_TRY(check_call(call));
-    visit(call, [](const auto& op) { Reference<Real>::run(op); });
+    visit(call, [&](const auto& op) { reference_.run(op); });
     return {};
   }
   int64_t workspace_of(const Call&) const override { return 0; }
+
+ private:
+  const Reference<Real> reference_;
 };
 
 }  // namespace
 
-std::unique_ptr<Kernels> make_reference(DType real) {
+std::unique_ptr<Kernels> make_reference(DType real, const Arithmetic& arithmetic) {
   NAITE_CHECK(real == DType::kF32 || real == DType::kF64, "a reference in {}", dtype_name(real));
-  if (real == DType::kF32) return std::make_unique<ReferenceKernels<float>>();
-  return std::make_unique<ReferenceKernels<double>>();
+  NAITE_CHECK(arithmetic.inner == Inner{}, "a reference of {}", arithmetic.name);
+  if (real == DType::kF32) return std::make_unique<ReferenceKernels<float>>(arithmetic);
+  return std::make_unique<ReferenceKernels<double>>(arithmetic);
 }
 
 }  // namespace naite::kernels

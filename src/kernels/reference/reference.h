@@ -103,6 +103,27 @@ class Chain {
   bool pairwise_, has_even_ = false;
 };
 
+// A product: one chain for every piece of k, joined by the tree. feed(chain, piece) feeds the terms
+// of one piece; the first chain starts at `start`.
+template <class Real, class Feed>
+Real product(const Arithmetic& arithmetic, DType operands, Real start, Feed feed) {
+  return tree_sum<Real>(0, arithmetic.pieces, [&](int64_t piece) {
+    Chain<Real> chain(operands, piece == 0 ? start : Real{0});
+    feed(chain, piece);
+    return chain.finish();
+  });
+}
+
+// The sum rule over a width that ranks may divide: a sum for every piece, joined by the tree.
+template <class Real, class Term>
+Real sum_in_pieces(const Arithmetic& arithmetic, int64_t count, int64_t unit, Term term) {
+  return tree_sum<Real>(0, arithmetic.pieces, [&](int64_t piece) {
+    const Range own = arithmetic.piece(piece, count, unit);
+    return sum<Real>(own.end - own.begin,
+                     [&](int64_t i, Real lane) { return term(own.begin + i, lane); });
+  });
+}
+
 // The column rule: row(t, part) adds this column's term of token t.
 template <class Real, class Row>
 Real column(int64_t tokens, Row row) {
@@ -120,14 +141,15 @@ Real column(int64_t tokens, Row row) {
 // One function for every operation of the list.
 template <class Real>
 struct Reference {
-#define NAITE_RUN(Op) run(const Op& op)
-  static void NAITE_OPERATIONS(NAITE_RUN);
+  const Arithmetic arithmetic;
+#define NAITE_RUN(Op) run(const Op& op) const
+  void NAITE_OPERATIONS(NAITE_RUN);
 #undef NAITE_RUN
 };
 
-// Stands behind the definition of Reference<Real>::run(const Op&).
-#define NAITE_REFERENCE(Op)                          \
-  template void Reference<float>::run(const Op& op); \
-  template void Reference<double>::run(const Op& op);
+// Stands behind the definition of Reference<Real>::run(const Op&) const.
+#define NAITE_REFERENCE(Op)                                \
+  template void Reference<float>::run(const Op& op) const; \
+  template void Reference<double>::run(const Op& op) const;
 
 }  // namespace naite::kernels
