@@ -71,12 +71,11 @@ void gated(benchmark::State& state, DType compute, bool backward) {
   const View y = b.random(kTokens, kWidth, compute);
   if (!backward)
     return measure_bytes(state, 2, 1, false, total({gate, up, y}), [&] {
-      submit(k, kernels::Gated{y, gate, up, kernels::Activation::kSilu});
+      submit(k, kernels::Gated{{y, gate, up}});
     });
   const View dgate = b.zeros(kTokens, kWidth, compute), dup = b.zeros(kTokens, kWidth, compute);
   measure_bytes(state, 3, 2, false, total({gate, up, y, dgate, dup}), [&] {
-    submit(k, kernels::GatedBackward{write(dgate), write(dup), y, gate, up,
-                                     kernels::Activation::kSilu});
+    submit(k, kernels::GatedBackward{{write(dgate), write(dup), y, gate, up}});
   });
 }
 
@@ -175,7 +174,7 @@ void update(benchmark::State& state, std::string_view name) {
   const View y = array();
   if (name == "add")
     return measure_bytes(state, 2, 1, true, 1.5 * total({x, y}), [&] {
-      submit(k, kernels::Add{y, y, x});
+      submit(k, kernels::Add{{y, y, x}});
     });
   const View m = b.zeros(kRows, kCols, DType::kF32), v = b.zeros(kRows, kCols, DType::kF32);
   const kernels::AdamWArguments arguments{1,  0.9f, 0.1f,  0.95f, 0.05f,

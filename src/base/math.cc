@@ -10,7 +10,6 @@ namespace naite {
 
 namespace {
 
-constexpr double kLog2E = 1.44269504088896340735992468100189214;
 constexpr double kPi = 3.14159265358979323846264338327950288;
 // pi/2 in two parts, so that multiples of it subtract without loss (Cody and Waite, 1980).
 constexpr double kHalfPiHigh = 1.57079632673412561417e+00;

@@ -8,6 +8,7 @@
 namespace naite {
 
 inline constexpr double kLn2 = 0.693147180559945309417232121458176568;
+inline constexpr double kLog2E = 1.44269504088896340735992468100189214;
 
 double exact_exp2(double x);  // |x| <= 1000
 double exact_log2(double x);  // x > 0, normal

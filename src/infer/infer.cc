@@ -10,7 +10,6 @@ namespace naite::infer {
 namespace {
 
 constexpr int64_t kPrefillTokens = 64;  // of one prefill step; the last one is padded
-constexpr double kLog2E = 1.44269504088896340736;
 
 }  // namespace
 

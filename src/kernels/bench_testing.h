@@ -15,10 +15,7 @@ namespace naite::kernels {
 class Bench {
  public:
   Bench(Kernels& kernels, DType compute, bool accumulate)
-      : k(kernels),
-        compute(compute),
-        wide(compute == DType::kF64 ? DType::kF64 : DType::kF32),
-        accumulate_(accumulate) {}
+      : k(kernels), compute(compute), wide(wide_of(compute)), accumulate_(accumulate) {}
   ~Bench() {
     for (const auto& [memory, bytes] : allocated_) k.release(memory, bytes);
   }

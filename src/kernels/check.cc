@@ -28,7 +28,7 @@ Shown operands_of(const Call& call) {
 }
 
 bool fits(Type type, DType dtype, DType compute) {
-  const DType wide = compute == DType::kF64 ? DType::kF64 : DType::kF32;
+  const DType wide = wide_of(compute);
   switch (type) {
     case kCompute:
       return dtype == compute;

@@ -17,19 +17,20 @@ TEST(Checks, NameTheOperandThatBreaksItsPromise) {
   int32_t ids[3] = {0, 1, 1};
   const View a{numbers, DType::kF32, 1, 4}, b{numbers + 4, DType::kF32, 1, 4};
   const View y{numbers + 8, DType::kF32, 1, 4};
-  EXPECT_EQ(complaint(Call::of(Add{y, a, b})), "");
-  EXPECT_EQ(complaint(Call::of(Add{a, a, b})), "");  // in place
-  EXPECT_EQ(complaint(Call::of(Add{y, a, {}})), "add: b is missing");
+  EXPECT_EQ(complaint(Call::of(Add{{y, a, b}})), "");
+  EXPECT_EQ(complaint(Call::of(Add{{a, a, b}})), "");  // in place
+  EXPECT_EQ(complaint(Call::of(Add{{y, a, {}}})), "add: b is missing");
   View wrong = y;
   wrong.cols = 3;
-  EXPECT_EQ(complaint(Call::of(Add{wrong, a, b})), "add: y is [1, 3] and must be [1, 4]");
+  EXPECT_EQ(complaint(Call::of(Add{{wrong, a, b}})), "add: y is [1, 3] and must be [1, 4]");
   wrong = y;
   wrong.dtype = DType::kBf16;
-  EXPECT_EQ(complaint(Call::of(Add{wrong, a, b})),
+  EXPECT_EQ(complaint(Call::of(Add{{wrong, a, b}})),
             "add: y is bf16 in a call that computes in fp32");
   wrong = a;
   wrong.data = numbers + 1;
-  EXPECT_EQ(complaint(Call::of(Add{wrong, a, b})), "add: y is written and lies in the memory of a");
+  EXPECT_EQ(complaint(Call::of(Add{{wrong, a, b}})),
+            "add: y is written and lies in the memory of a");
   EXPECT_EQ(complaint(Call::of(ColumnMax{a, a})),
             "column_max: y is written and lies in the memory of x");
   const View index{ids, DType::kI32, 3, 1}, table{numbers, DType::kF32, 2, 1};

@@ -42,7 +42,7 @@ TEST(Counting, AnswersSizesAsTheRealOneAndComputesNothing) {
     EXPECT_EQ(counting->workspace_bytes(attention), real.workspace_bytes(attention));
   }
   const View x{counting->allocate(64), DType::kF32, 4, 4};
-  EXPECT_TRUE(counting->submit(Add{x, x, x}).ok());
+  EXPECT_TRUE(counting->submit(Add{{x, x, x}}).ok());
   float host[16] = {1};
   EXPECT_TRUE(counting->upload(x.data, host, 64).ok());
   EXPECT_TRUE(counting->download(host, x.data, 64).ok());

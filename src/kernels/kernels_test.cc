@@ -152,11 +152,12 @@ void cached_attention_row(Bench& b, int64_t capacity, const std::vector<int32_t>
   b.run(Attention{y, lse, {}, q, k, v, b.integers(spans, 2), a});
 }
 
-void gated_row(Bench& b, int64_t tokens, int64_t width) {
+template <class Forward, class Backward, int64_t tokens, int64_t width>
+void gated_row(Bench& b) {
   const View gate = b.activation(tokens, width, 6), up = b.activation(tokens, width);
   const View y = b.output(tokens, width);
-  b.run(Gated{y, gate, up, Activation::kSilu});
-  b.run(GatedBackward{b.gradient(gate), b.gradient(up), b.seed(y), gate, up, Activation::kSilu});
+  b.run(Forward{{y, gate, up}});
+  b.run(Backward{{b.gradient(gate), b.gradient(up), b.seed(y), gate, up}});
 }
 
 void poly_norm_row(Bench& b, int64_t tokens, int64_t width) {
@@ -211,17 +212,17 @@ void update_row(Bench& b, int64_t rows, int64_t cols) {
   const View parameter = b.wide_output(rows, cols), m = b.wide_output(rows, cols);
   const View v = b.wide_output(rows, cols), total = b.wide_output(rows, cols);
   const View gradient = b.wide_input(rows, cols), other = b.wide_input(rows, cols);
-  b.run(Add{total, gradient, other});
+  b.run(Add{{total, gradient, other}});
   b.run(Zero{m});
-  b.run(Add{parameter, gradient, m});
-  b.run(Add{v, m, m});
+  b.run(Add{{parameter, gradient, m}});
+  b.run(Add{{v, m, m}});
   AdamWArguments a{0.7f, 0.9f, 0.1f, 0.95f, 0.05f, 10.0f, 20.0f, 1e-8f, 1e-3f, 0.9999f};
   b.run(AdamW{parameter, total, m, v, a});
   a.inverse_correction1 = 5.2f;
   b.run(AdamW{parameter, gradient, m, v, a});
-  b.run(Add{m, m, v});  // in place
+  b.run(Add{{m, m, v}});  // in place
   b.run(Scale{v, v, 0.3f});
-  b.run(Maximum{total, total, other});
+  b.run(Maximum{{total, total, other}});
   b.run(Copy{b.wide_output(rows, cols), v});
   b.run(SumSquares{b.wide_output(1, 1), parameter});
 }
@@ -236,7 +237,7 @@ void muon_row(Bench& b, int64_t rows, int64_t cols) {
   const View parameter = b.wide_output(rows, cols), m = b.wide_output(rows, cols);
   const View gradient = b.wide_input(rows, cols), other = b.wide_input(rows, cols);
   b.run(Zero{m});
-  b.run(Add{parameter, gradient, other});
+  b.run(Add{{parameter, gradient, other}});
   const MuonArguments a{0.7f, 0.95f, 0.02f, 0.999f};
   b.run(Muon{parameter, gradient, m, a});
   b.run(Muon{parameter, other, m, a});
@@ -288,7 +289,7 @@ const std::vector<Row>& table() {
          cached_attention_row(b, 40, {0, 9, 10, 11, 21, 40, 20, 33}, heads(4, 2, 8, 8, 0));
        },
        false},
-      {"gated", [](Bench& b) { gated_row(b, 7, 33); }},
+      {"gated", gated_row<Gated, GatedBackward, 7, 33>},
       {"poly norm", [](Bench& b) { poly_norm_row(b, 7, 33); }},
       {"poly norm of many tokens", [](Bench& b) { poly_norm_row(b, 131, 5); }},
       {"differential lambda", [](Bench& b) { differential_lambda_row(b, 21); }},
@@ -329,7 +330,7 @@ const std::vector<Row>& large_table() {
        },
        false},
       {"loss large", [](Bench& b) { loss_row(b, 300, 40, 300); }},
-      {"gated large", [](Bench& b) { gated_row(b, 65, 1030); }},
+      {"gated large", gated_row<Gated, GatedBackward, 65, 1030>},
       {"poly norm large", [](Bench& b) { poly_norm_row(b, 67, 9000); }},
       {"subtract shared large", [](Bench& b) { subtract_shared_row(b, 140, 3, 4, 160); }},
       {"muon large", [](Bench& b) { muon_row(b, 100, 230); }, false},

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "base/bytes.h"
+#include "base/math.h"
 
 namespace naite::kernels {
 
@@ -78,8 +79,7 @@ inline double log2(double x) { return std::log2(x); }
 
 template <class Real>
 Real sigmoid(Real x) {
-  constexpr Real kLog2E = static_cast<Real>(1.44269504088896340736);
-  return Real{1} / (Real{1} + exp2(-(x * kLog2E)));
+  return Real{1} / (Real{1} + exp2(-(x * static_cast<Real>(kLog2E))));
 }
 
 // The sum rule. term(i, lane) returns the lane with element i added (lane + x[i], or
@@ -119,6 +119,7 @@ inline constexpr float kMuonEpsilon = 1e-7f;
 
 inline constexpr int64_t kSumBlock = 4096;
 inline constexpr int64_t kColumnBlock = 64;
+inline int64_t column_blocks(int64_t rows) { return (rows + kColumnBlock - 1) / kColumnBlock; }
 
 template <class Real, class Term>
 Real sum(int64_t count, Term term) {

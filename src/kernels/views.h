@@ -18,6 +18,8 @@ enum class DType : uint8_t {
   kI32,
 };
 int64_t dtype_bytes(DType dtype);
+// Of the residual stream, statistics and losses where activations are in `compute`.
+inline DType wide_of(DType compute) { return compute == DType::kF64 ? DType::kF64 : DType::kF32; }
 std::string_view dtype_name(DType dtype);
 
 struct View {

@@ -147,7 +147,6 @@ void read_motif_heads(Table& table, Config& c) {
 }  // namespace
 
 double motif_lambda_initial(int64_t layer) {
-  constexpr double kLog2E = 1.44269504088896340736;
   return 0.8 - 0.6 * exact_exp2(-0.3 * static_cast<double>(layer - 1) * kLog2E);
 }
 

@@ -42,16 +42,14 @@ View matrix_of(const View& stack, const ParameterSpec& spec, int64_t index) {
   return {stack.as<std::byte>() + index * bytes, stack.dtype, spec.rows, spec.cols};
 }
 
-namespace {
-DType master_dtype(DType compute) { return compute == DType::kF64 ? DType::kF64 : DType::kF32; }
-}  // namespace
+namespace {}  // namespace
 
 Parameters::Parameters(Kernels& kernels, DType compute, std::vector<ParameterSpec> specs,
                        Block masters)
     : kernels_(kernels),
       compute_(compute),
       specs_(std::move(specs)),
-      layout_(specs_, master_dtype(compute)),
+      layout_(specs_, wide_of(compute)),
       masters_(masters ? std::move(masters) : Block(kernels, layout_.bytes())) {
   NAITE_CHECK(masters_.bytes() == layout_.bytes(), "{} bytes of masters, not {}", masters_.bytes(),
               layout_.bytes());

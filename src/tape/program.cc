@@ -188,9 +188,9 @@ Status Program::join_watched() {
     if (begins_watching_)
       NAITE_TRY(kernels_.submit(kernels::Copy{so_far, now}));
     else if (watch.rule == Rule::kMax)
-      NAITE_TRY(kernels_.submit(kernels::Maximum{so_far, so_far, now}));
+      NAITE_TRY(kernels_.submit(kernels::Maximum{{so_far, so_far, now}}));
     else
-      NAITE_TRY(kernels_.submit(kernels::Add{so_far, so_far, now}));
+      NAITE_TRY(kernels_.submit(kernels::Add{{so_far, so_far, now}}));
   }
   begins_watching_ = false;
   return {};

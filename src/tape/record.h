@@ -22,6 +22,7 @@ using kernels::Kernels;
 using kernels::Runner;
 using kernels::Use;
 using kernels::View;
+using kernels::wide_of;
 
 struct TensorInfo {
   DType dtype = DType::kF32;
@@ -144,8 +145,7 @@ class Tape {
   Tape(const Tape&) = delete;
 
   DType compute() const { return compute_; }
-  // The dtype of the residual stream, statistics and losses.
-  DType wide() const { return compute_ == DType::kF64 ? DType::kF64 : DType::kF32; }
+  DType wide() const { return wide_of(compute_); }
   bool gradients() const { return gradients_; }
 
   Tensor parameter(ParameterSpec spec);

@@ -126,7 +126,7 @@ Engine::Slab Engine::take_slab() {
 // left = left + right, whose slab is free again.
 Status Engine::join(const Slab& left, Slab right) {
   const View sum = parameters_.layout().whole(left), other = parameters_.layout().whole(right);
-  if (!rehearses_) NAITE_TRY(kernels_.submit(kernels::Add{sum, sum, other}));
+  if (!rehearses_) NAITE_TRY(kernels_.submit(kernels::Add{{sum, sum, other}}));
   free_slabs_.push_back(std::move(right));
   return {};
 }

@@ -48,10 +48,14 @@ class Check {
     constexpr float kFactor = 1.7f;
     NAITE_TRY(operation(
         "add", 3, dy, [&](size_t i) { return a[i] + b[i]; },
-        [&] { return cuda::run(device_, Add{dy, da, db}); }));
+        [&] {
+          return cuda::run(device_, Add{{dy, da, db}});
+        }));
     NAITE_TRY(operation(
         "scale", 2, dy, [&](size_t i) { return a[i] * kFactor; },
-        [&] { return cuda::run(device_, Scale{dy, da, kFactor}); }));
+        [&] {
+          return cuda::run(device_, Scale{dy, da, kFactor});
+        }));
     fmt::print("{:<24} {} of {}; training needs all\n", "operations on the GPU", done_,
                Operations::kSize);
     fmt::print("{:<24} {}\n", "kernels launched", device_.launches());

@@ -93,7 +93,7 @@ struct Backward {
         count(s.num_queries),
         scratch(c.shape, memory),
         row_units(cpu::format_units(F::kFormat, scratch.padded_rows)),
-        factor(static_cast<float>(c.shape.a.scale * 1.44269504088896340736)) {}
+        factor(static_cast<float>(c.shape.a.exponent_scale())) {}
 
   static Unit* as_units(uint32_t* memory) { return reinterpret_cast<Unit*>(memory); }
   int64_t head_of(int64_t g) const { return kv_head * shape.group + g; }
@@ -303,17 +303,8 @@ struct Backward {
 
 void attention_backward_task(const cpu::BackwardCall& call, const cpu::Segment& segment,
                              int64_t kv_head, std::byte* memory) {
-  switch (call.shape.format) {
-    case cpu::Format::kFp32:
-      return Backward<Fp32>(call, segment, kv_head, memory).run();
-    case cpu::Format::kWidenedBf16:
-      return Backward<WidenedBf16>(call, segment, kv_head, memory).run();
-    case cpu::Format::kPairedBf16:
-#if HWY_TARGET == HWY_AVX3
-      return Backward<PairedBf16>(call, segment, kv_head, memory).run();
-#endif
-      break;
-  }
+  in_format(call.shape.format,
+            [&]<class F>(F) { Backward<F>(call, segment, kv_head, memory).run(); });
 }
 
 }  // namespace naite::kernels::HWY_NAMESPACE
@@ -323,21 +314,18 @@ NAITE_AFTER_VECTORS();
 namespace naite::kernels::cpu {
 
 int64_t workspace_bytes(const Context& context, const AttentionBackward& op) {
-  const AttentionShape shape(context, op.q, op.k, op.arguments);
-  return AttentionMemory(context, shape, BackwardScratch(shape, nullptr).bytes, nullptr).bytes;
+  return AttentionMemory<BackwardScratch>(context, op, nullptr).bytes;
 }
 
 void run(const Context& context, const AttentionBackward& op) {
   NAITE_CHECK(!op.arguments.cached, "attention backward over a cache");
-  const AttentionShape shape(context, op.q, op.k, op.arguments);
-  const AttentionMemory memory(context, shape, BackwardScratch(shape, nullptr).bytes,
-                               op.workspace.data());
+  const AttentionMemory<BackwardScratch> memory(context, op, op.workspace.data());
   const int64_t num_segments = find_segments(op.spans, memory.segments);
   for (const Segment& s : std::span(memory.segments, static_cast<size_t>(num_segments)))
     NAITE_CHECK(s.first_position == 0 && s.begin == s.first_query,
                 "attention backward of queries from row {} at position {} of a document at row {}",
                 s.first_query, s.first_position, s.begin);
-  const BackwardCall call{shape, op.dq, op.dk, op.dv, op.dy, op.y, op.lse, op.q, op.k, op.v};
+  const BackwardCall call{memory.shape, op.dq, op.dk, op.dv, op.dy, op.y, op.lse, op.q, op.k, op.v};
   const auto run = NAITE_CHOOSE(context.isa, attention_backward_task);
   const int64_t heads = op.arguments.num_kv_heads;
   context.pool.run(num_segments * heads, [&](int64_t task, int thread) {

@@ -44,18 +44,6 @@ HWY_INLINE KeyRange visible_keys(const cpu::AttentionShape& shape, const cpu::Se
   return {shape.a.window > 0 ? std::max<int64_t>(0, end - shape.a.window) : 0, end};
 }
 
-HWY_INLINE float row_max(const float* scores, int64_t count) {
-  float most = scores[0];
-  if (count >= kLanes) {
-    Lanes lanes = lanes_load(scores + count - kLanes);
-    for (int64_t i = 0; i + kLanes < count; i += kLanes)
-      lanes = lanes_max(lanes, lanes_load(scores + i));
-    return lanes_greatest(lanes);
-  }
-  for (int64_t i = 1; i < count; ++i) most = most > scores[i] ? most : scores[i];
-  return most;
-}
-
 // One row's weights. Sixteen elements beyond the last one may be overwritten.
 template <class F>
 struct Weights {
@@ -203,7 +191,7 @@ struct Forward {
     const int64_t end = visible_keys(shape, task.segment, tile.last - 1).end - tile.base;
     score(tile, begin, end);
 
-    const float c = static_cast<float>(shape.a.scale * 1.44269504088896340736);
+    const float c = static_cast<float>(shape.a.exponent_scale());
     for (int64_t r = 0; r < rows; ++r) {
       KeyRange range = visible_keys(shape, task.segment, place(tile, r).query);
       range = {range.first - tile.base, range.end - tile.base};
@@ -290,17 +278,7 @@ struct Forward {
 
 void attention_forward_task(const cpu::ForwardCall& call, const cpu::ForwardTask& task,
                             std::byte* memory) {
-  switch (call.shape.format) {
-    case cpu::Format::kFp32:
-      return Forward<Fp32>(call, task, memory).run();
-    case cpu::Format::kWidenedBf16:
-      return Forward<WidenedBf16>(call, task, memory).run();
-    case cpu::Format::kPairedBf16:
-#if HWY_TARGET == HWY_AVX3
-      return Forward<PairedBf16>(call, task, memory).run();
-#endif
-      break;
-  }
+  in_format(call.shape.format, [&]<class F>(F) { Forward<F>(call, task, memory).run(); });
 }
 
 }  // namespace naite::kernels::HWY_NAMESPACE
@@ -331,18 +309,15 @@ Cut cut(const Context& context, const AttentionShape& shape, int64_t num_segment
 }  // namespace
 
 int64_t workspace_bytes(const Context& context, const Attention& op) {
-  const AttentionShape shape(context, op.q, op.k, op.arguments);
-  return AttentionMemory(context, shape, ForwardScratch(shape, nullptr).bytes, nullptr).bytes;
+  return AttentionMemory<ForwardScratch>(context, op, nullptr).bytes;
 }
 
 void run(const Context& context, const Attention& op) {
-  const AttentionShape shape(context, op.q, op.k, op.arguments);
-  const AttentionMemory memory(context, shape, ForwardScratch(shape, nullptr).bytes,
-                               op.workspace.data());
+  const AttentionMemory<ForwardScratch> memory(context, op, op.workspace.data());
   const int64_t num_segments = find_segments(op.spans, memory.segments);
   if (num_segments == 0) return;
-  const auto [parts, pieces] = cut(context, shape, num_segments);
-  const ForwardCall call{shape, op.y, op.lse, op.peaks, op.q, op.k, op.v};
+  const auto [parts, pieces] = cut(context, memory.shape, num_segments);
+  const ForwardCall call{memory.shape, op.y, op.lse, op.peaks, op.q, op.k, op.v};
   const auto run = NAITE_CHOOSE(context.isa, attention_forward_task);
   context.pool.run(
       num_segments * parts * pieces, [&, parts = parts, pieces = pieces](int64_t task, int thread) {

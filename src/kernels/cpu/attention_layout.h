@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/cpu/context.h"
+#include "kernels/cpu/carver.h"
 #include "kernels/kernels.h"
 
 namespace naite::kernels::cpu {
@@ -28,8 +28,6 @@ inline constexpr int64_t kPanel = 64;        // keys whose scores are computed t
 inline constexpr int64_t kQueryTile = 6;     // rows of scores that are kept whole
 inline constexpr int64_t kKeyBlock = 128;    // backward: keys of which dk and dv are held
 inline constexpr int64_t kQueryBlock = 128;  // backward: queries that meet them at a time
-
-inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 inline int64_t format_units(Format format, int64_t elements) {
   switch (format) {
@@ -48,23 +46,6 @@ struct Segment {
   int32_t first_query, num_queries;
   int32_t begin;           // the document's first row in k and v
   int32_t first_position;  // of the first query, counted from there
-};
-
-// Hands out pieces of a workspace, aligned to cache lines; with no memory it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* memory) : memory_(memory) {}
-  template <class T>
-  T* take(int64_t count) {
-    T* piece = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_);
-    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), 64);
-    return piece;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  std::byte* memory_;
-  int64_t used_ = 0;
 };
 
 // The shapes of one call, and what follows from them.
@@ -168,11 +149,12 @@ struct BackwardScratch {
   int64_t bytes;
 };
 
-// The workspace of one call: the segments, then the threads' scratch.
+// The shape and the workspace of one call: the segments, then the threads' Scratch.
+template <class Scratch>
 struct AttentionMemory {
-  AttentionMemory(const Context& context, const AttentionShape& shape, int64_t thread_bytes,
-                  std::byte* workspace)
-      : thread_bytes(thread_bytes) {
+  template <class Op>
+  AttentionMemory(const Context& context, const Op& op, std::byte* workspace)
+      : shape(context, op.q, op.k, op.arguments), thread_bytes(Scratch(shape, nullptr).bytes) {
     Carver carver(workspace);
     segments = carver.take<Segment>(shape.tokens);
     threads = carver.take<std::byte>(thread_bytes * context.pool.num_threads());
@@ -180,9 +162,11 @@ struct AttentionMemory {
   }
   std::byte* of_thread(int thread) const { return threads + thread * thread_bytes; }
 
+  const AttentionShape shape;
+  const int64_t thread_bytes;
   Segment* segments;
   std::byte* threads;
-  int64_t thread_bytes, bytes;
+  int64_t bytes;
 };
 
 // Finds the segments of `spans` [T, 2] and writes them to `segments`, which has room for T.

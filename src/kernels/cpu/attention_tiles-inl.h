@@ -24,36 +24,30 @@ namespace naite::kernels::HWY_NAMESPACE {
 
 using cpu::kPanel;
 
-// Elements k of `count` along the summed dimension, and how they become units.
-struct Fp32 {
-  static constexpr cpu::Format kFormat = cpu::Format::kFp32;
-  using Element = float;
+// How elements along the summed dimension become units, and what a unit does.
+struct FloatUnits {
   using Unit = float;
-  using Broadcast = Lanes;
   static constexpr int64_t kPerUnit = 1;
-  static int64_t unit_element(int64_t unit) { return unit; }
-  static Unit widen(Element x) { return x; }
   static HWY_INLINE Lanes load(const Unit* b) { return lanes_load(b); }
   static HWY_INLINE Lanes broadcast(const Unit* a) { return lanes_set(*a); }
   static HWY_INLINE Lanes mac(const Lanes& a, const Lanes& b, const Lanes& c) {
     return lanes_fma(a, b, c);
   }
+};
+
+struct Fp32 : FloatUnits {
+  static constexpr cpu::Format kFormat = cpu::Format::kFp32;
+  using Element = float;
+  static int64_t unit_element(int64_t unit) { return unit; }
+  static Unit widen(Element x) { return x; }
   static HWY_INLINE Lanes rounded(const Lanes& x) { return x; }
 };
 
-struct WidenedBf16 {
+struct WidenedBf16 : FloatUnits {
   static constexpr cpu::Format kFormat = cpu::Format::kWidenedBf16;
   using Element = uint16_t;
-  using Unit = float;
-  using Broadcast = Lanes;
-  static constexpr int64_t kPerUnit = 1;
   static int64_t unit_element(int64_t unit) { return unit ^ 1; }  // odd before even
   static Unit widen(Element x) { return std::bit_cast<float>(uint32_t{x} << 16); }
-  static HWY_INLINE Lanes load(const Unit* b) { return lanes_load(b); }
-  static HWY_INLINE Lanes broadcast(const Unit* a) { return lanes_set(*a); }
-  static HWY_INLINE Lanes mac(const Lanes& a, const Lanes& b, const Lanes& c) {
-    return lanes_fma(a, b, c);
-  }
   static HWY_INLINE Lanes rounded(const Lanes& x) { return lanes_round_bf16(x); }
 };
 
@@ -62,7 +56,6 @@ struct PairedBf16 {
   static constexpr cpu::Format kFormat = cpu::Format::kPairedBf16;
   using Element = uint16_t;
   using Unit = uint32_t;
-  using Broadcast = __m512i;
   static constexpr int64_t kPerUnit = 2;
   static HWY_INLINE __m512i load(const Unit* b) { return _mm512_loadu_si512(b); }
   static HWY_INLINE __m512i broadcast(const Unit* a) {
@@ -75,6 +68,16 @@ struct PairedBf16 {
   }
 };
 #endif
+
+// body(F()) of the format. No call is made in a format that the instruction set lacks.
+template <class Body>
+void in_format(cpu::Format format, Body body) {
+  if (format == cpu::Format::kFp32) return body(Fp32());
+  if (format == cpu::Format::kWidenedBf16) return body(WidenedBf16());
+#if HWY_TARGET == HWY_AVX3
+  body(PairedBf16());
+#endif
+}
 
 // --- packing -------------------------------------------------------------------------------------
 // Stores up to sixteen elements in the operands' dtype.

@@ -12,11 +12,10 @@ namespace naite::kernels::cpu {
 
 namespace {
 
-constexpr int64_t kDepthUnits = 512;                    // of one depth block
-constexpr int64_t kPanelsBytes = int64_t{800} << 10;    // of b's panels in scratch
-constexpr int64_t kTilesBytes = int64_t{160} << 10;     // of a's tiles in scratch
+constexpr int64_t kDepthUnits = 512;                     // of one depth block
+constexpr int64_t kPanelsBytes = int64_t{800} << 10;     // of b's panels in scratch
+constexpr int64_t kTilesBytes = int64_t{160} << 10;      // of a's tiles in scratch
 constexpr int64_t kTaskRows = 1024, kTaskColumns = 384;  // of the output, wanted per task
-constexpr double kSmallWork = 1e5;
 
 struct Source {
   const void* data;
@@ -143,11 +142,7 @@ void multiply_columns(const Context& context, const ColumnProduct& product) {
   };
   const double work = static_cast<double>(product.a_columns) *
                       static_cast<double>(product.b_columns) * static_cast<double>(product.rows);
-  if (work < kSmallWork) {
-    for (int64_t task = 0; task < down * across; ++task) run_task(task, 0);
-  } else {
-    context.pool.run(down * across, run_task);
-  }
+  run_tasks(context, down * across, work, run_task);
 }
 
 }  // namespace naite::kernels::cpu

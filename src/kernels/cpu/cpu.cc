@@ -2,12 +2,11 @@
 // The CPU backend: binds the list to this folder's functions. Owns one scratch buffer per thread of
 // the pool.
 #include <algorithm>
-#include <cstring>
 
-#include "kernels/check.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/operations.h"
 #include "kernels/cpu/probe.h"
+#include "kernels/host.h"
 
 namespace naite::kernels::cpu {
 
@@ -18,7 +17,7 @@ constexpr int64_t kThreadBytes = int64_t{2} << 20;
 
 constexpr int kPeakSamples = 9;
 
-class CpuKernels final : public Kernels {
+class CpuKernels final : public HostKernels {
  public:
   CpuKernels(ThreadPool& pool, Isa isa) : context_{.pool = pool, .isa = isa} {
     context_.thread_bytes = kThreadBytes;
@@ -33,14 +32,6 @@ class CpuKernels final : public Kernels {
 
   void* allocate(int64_t bytes) override { return allocate_zeroed(bytes); }
   void release(void* memory, int64_t bytes) override { release_zeroed(memory, bytes); }
-  Status upload(void* to, const void* from_host, int64_t bytes, Stream) override {
-    std::memcpy(to, from_host, static_cast<size_t>(bytes));
-    return {};
-  }
-  Status download(void* to_host, const void* from, int64_t bytes, Stream) override {
-    std::memcpy(to_host, from, static_cast<size_t>(bytes));
-    return {};
-  }
   int64_t fixed_bytes() const override {
     return context_.thread_bytes * context_.pool.num_threads();
   }
@@ -48,8 +39,7 @@ class CpuKernels final : public Kernels {
     return cpu::prepared_bytes(use, compute, rows, cols);
   }
 
-  Status run(const Call& call, Stream) override {
-    if (kChecksCalls) NAITE_TRY(check_call(call));
+  Status execute(const Call& call) override {
     return visit(call, [&](const auto& op) { return run_op(op); });
   }
   int64_t workspace_of(const Call& call) const override {

@@ -41,11 +41,8 @@ class TokenBlocks {
   // The block's logits, then e and the losses.
   void losses(View loss) {
     const Factor factor = {rows_of(x_), x_.cols, w_.as<const uint32_t>()};
-    const RowProduct product = {.factors = {&factor, 1},
-                                .columns = w_.rows,
-                                .start = {},
-                                .out = {logits_, stride_, false},
-                                .bias = {}};
+    const RowProduct product = {
+        .factors = {&factor, 1}, .columns = w_.rows, .start = {}, .out = {logits_, stride_, false}};
     multiply_rows(context_, {&product, 1}, count_, bf16_);
     const LossRows rows = loss_rows(context_.isa);
     context_.pool.run(count_, [&](int64_t t, int) {
@@ -68,11 +65,7 @@ class TokenBlocks {
     const uint32_t* transposed = w_.as<const uint32_t>() + panel_units(w_.rows, w_.cols, bf16_);
     const Factor factor = {logits_, w_.rows, transposed, gradient_stride()};
     const Block out = {rows_of(dx.view), dx.view.cols, dx.view.dtype == DType::kBf16};
-    const RowProduct product = {.factors = {&factor, 1},
-                                .columns = dx.view.cols,
-                                .start = dx.accumulate ? out : Block{},
-                                .out = out,
-                                .bias = {}};
+    const RowProduct product = product_onto({&factor, 1}, dx, out);
     multiply_rows(context_, {&product, 1}, count_, bf16_);
   }
 

@@ -41,7 +41,7 @@ float exp_dot(const View& q, const View& k) {
   const float dot = rule_sum(q.cols, [&](int64_t i, int count, const Lanes& lanes) NAITE_VECTORS {
     return lanes_fma(q_source.read(i, count), k_source.read(i, count), lanes);
   });
-  return kernels::exp2(dot * static_cast<float>(1.44269504088896340736));
+  return kernels::exp2(dot * static_cast<float>(kLog2E));
 }
 
 // to = factor x
@@ -130,7 +130,7 @@ void run(const Context& context, const DifferentialLambdaBackward& op) {
 }
 
 int64_t workspace_bytes(const Context&, const SubtractSharedBackward& op) {
-  return (op.dy.rows + kColumnBlock - 1) / kColumnBlock * static_cast<int64_t>(sizeof(float));
+  return column_blocks(op.dy.rows) * static_cast<int64_t>(sizeof(float));
 }
 
 void run(const Context& context, const SubtractShared& op) {
@@ -151,11 +151,7 @@ void run(const Context& context, const SubtractSharedBackward& op) {
     parts[begin / kColumnBlock] =
         rows(s, begin, end, reinterpret_cast<float*>(context.scratch(thread)));
   });
-  if (!op.dfactor.wanted || op.dy.rows == 0) return;
-  const int64_t blocks = (op.dy.rows + kColumnBlock - 1) / kColumnBlock;
-  const float total = tree_sum<float>(0, blocks, [&](int64_t b) { return parts[b]; }) + 0.0f;
-  float& to = op.dfactor.view.as<float>()[0];
-  to = op.dfactor.accumulate ? to + total : total;
+  join_column(op.dfactor, 0, parts, column_blocks(op.dy.rows), 1);
 }
 
 }  // namespace naite::kernels::cpu

@@ -44,16 +44,13 @@ NAITE_AFTER_VECTORS();
 namespace naite::kernels::cpu {
 
 void run(const Context& context, const Gated& op) {
-  const auto range = NAITE_CHOOSE_PAIRED(context.isa, gate_range);
-  split(context, op.y.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(op.y, op.gate, op.up, begin, end); });
+  split_flat(context, op.y.size(), NAITE_CHOOSE_PAIRED(context.isa, gate_range), op.y, op.gate,
+             op.up);
 }
 
 void run(const Context& context, const GatedBackward& op) {
-  const auto range = NAITE_CHOOSE_PAIRED(context.isa, gate_backward_range);
-  split(context, op.dy.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    range(op.dgate, op.dup, op.dy, op.gate, op.up, begin, end);
-  });
+  split_flat(context, op.dy.size(), NAITE_CHOOSE_PAIRED(context.isa, gate_backward_range), op.dgate,
+             op.dup, op.dy, op.gate, op.up);
 }
 
 }  // namespace naite::kernels::cpu

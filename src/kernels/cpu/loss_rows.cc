@@ -14,24 +14,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace naite::kernels::HWY_NAMESPACE {
 
-inline constexpr float kLog2E = 1.44269504088896340736f;
-inline constexpr float kMinusLn2 = -0.693147180559945309417f;
-
-float row_maximum(const float* z, int64_t count) {
-  Lanes lanes = lanes_set(z[0]);
-  const int64_t whole = count / kLanes * kLanes;
-  for (int64_t j = 0; j < whole; j += kLanes) lanes = lanes_max(lanes, lanes_load(z + j));
-  float lane[kLanes];
-  lanes_store(lane, lanes);
-  float m = lane[0];
-  for (int i = 1; i < kLanes; ++i) m = m > lane[i] ? m : lane[i];
-  for (int64_t j = whole; j < count; ++j) m = m > z[j] ? m : z[j];
-  return m;
-}
+inline constexpr float kFactor = static_cast<float>(kLog2E);
 
 // z[begin .. end) becomes e; returns the sum of this one block of the sum rule.
 float exponentials(float* z, int64_t begin, int64_t end, float mc) {
-  const Lanes c = lanes_set(kLog2E), minus_mc = lanes_set(-mc);
+  const Lanes c = lanes_set(kFactor), minus_mc = lanes_set(-mc);
   Lanes sum = lanes_set(0.0f);
   for (int64_t j = begin; j < end; j += kLanes) {
     Lanes e = lanes_exp2(lanes_fma(lanes_load(z + j), c, minus_mc));
@@ -43,7 +30,7 @@ float exponentials(float* z, int64_t begin, int64_t end, float mc) {
 }
 
 cpu::LossRow loss_softmax(float* z, int64_t count, int32_t target) {
-  const float mc = row_maximum(z, count) * kLog2E;
+  const float mc = row_max(z, count) * kFactor;
   const float z_target = target >= 0 ? z[target] : 0.0f;
   const int64_t blocks = (count + kSumBlock - 1) / kSumBlock;
   // A finished sum of numbers that are not negative needs no `+ 0.0f`.
@@ -53,7 +40,7 @@ cpu::LossRow loss_softmax(float* z, int64_t count, int32_t target) {
   });
   cpu::LossRow row;
   row.inverse = 1.0f / l;
-  if (target >= 0) row.loss = kMinusLn2 * fma(z_target, kLog2E, -(mc + log2(l)));
+  if (target >= 0) row.loss = static_cast<float>(-kLn2) * fma(z_target, kFactor, -(mc + log2(l)));
   return row;
 }
 

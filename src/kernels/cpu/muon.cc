@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/muon.cc"
 #include <hwy/foreach_target.h>
 
+#include "kernels/cpu/carver.h"
 #include "kernels/cpu/operations.h"
 #include "kernels/cpu/split.h"
 #include "kernels/cpu/streams-inl.h"
@@ -26,15 +27,6 @@ void momentum_range(const View& u, const View& m, const View& gradient, const Mu
     const Lanes m_new = lanes_fma(momentum, m_source.read(i, count), g);
     m_sink.write(i, count, m_new);
     u_sink.write(i, count, lanes_fma(momentum, m_new, g));
-  });
-}
-
-// y = x factor
-void rounded_scale_range(const View& y, const View& x, float factor, int64_t begin, int64_t end) {
-  const Source source(x);
-  const Sink<> sink(y);
-  each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
-    sink.write(i, count, source.read(i, count) * lanes_set(factor));
   });
 }
 
@@ -58,37 +50,24 @@ namespace naite::kernels::cpu {
 
 namespace {
 
-// Takes aligned pieces of a workspace; without memory it only counts.
-class Pieces {
- public:
-  explicit Pieces(std::byte* memory) : memory_(memory) {}
-  View take(DType dtype, int64_t rows, int64_t cols) {
-    return {take(rows * cols * dtype_bytes(dtype)), dtype, rows, cols};
-  }
-  std::byte* take(int64_t bytes) {
-    std::byte* const piece = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += (bytes + 63) / 64 * 64;
-    return piece;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  std::byte* memory_;
-  int64_t used_ = 0;
-};
-
 struct MuonMemory {
-  MuonMemory(Pieces& pieces, int64_t rows, int64_t cols) {
+  MuonMemory(std::byte* workspace, int64_t rows, int64_t cols) {
+    Carver carver(workspace);
+    const auto take = [&](DType dtype, int64_t r, int64_t c) -> View {
+      return {carver.take<std::byte>(r * c * dtype_bytes(dtype)), dtype, r, c};
+    };
     const int64_t l = std::max(rows, cols), s = std::min(rows, cols);
-    u = pieces.take(DType::kBf16, rows, cols);
-    z = rows < cols ? pieces.take(DType::kBf16, l, s) : u;
-    y = pieces.take(DType::kF32, l, s);
-    gram = pieces.take(DType::kF32, s, s);
-    gram_rounded = pieces.take(DType::kBf16, s, s);
-    factor =
-        View{pieces.take(prepared_bytes(Use::kMatrix, DType::kBf16, s, s)), DType::kBf16, s, s};
+    u = take(DType::kBf16, rows, cols);
+    z = rows < cols ? take(DType::kBf16, l, s) : u;
+    y = take(DType::kF32, l, s);
+    gram = take(DType::kF32, s, s);
+    gram_rounded = take(DType::kBf16, s, s);
+    const int64_t prepared = prepared_bytes(Use::kMatrix, DType::kBf16, s, s);
+    factor = {carver.take<std::byte>(prepared), DType::kBf16, s, s};
+    bytes = carver.used();
   }
   View u, z, y, gram, gram_rounded, factor;
+  int64_t bytes;
 };
 
 void transpose(const Context& context, const View& to, const View& from) {
@@ -105,52 +84,38 @@ void transpose(const Context& context, const View& to, const View& from) {
 
 void newton_schulz_step(const Context& context, const MuonMemory& at, const float (&abc)[3]) {
   const auto combine = NAITE_CHOOSE(context.isa, combine_range);
-  const auto scale = NAITE_CHOOSE(context.isa, rounded_scale_range);
   const Gradient gram{at.gram, true, false};
   run(context, LinearBackwardWeight{gram, at.z, at.z, {}});
-  split(context, at.gram.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    scale(at.gram_rounded, at.gram, 1.0f, begin, end);
-  });
+  run(context, Scale{at.gram_rounded, at.gram});
   run(context, LinearBackwardWeight{gram, at.gram_rounded, at.gram_rounded, {}});
-  split(context, at.gram.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    combine(at.gram, abc[2], at.gram, abc[1], at.gram_rounded, begin, end);
-  });
+  split_flat(context, at.gram.size(), combine, at.gram, abc[2], at.gram, abc[1], at.gram_rounded);
   run(context, Prepare{at.factor, at.gram, Use::kMatrix});
   const Projection product{at.y, at.factor, {}};
   run(context, Linear{{&product, 1}, at.z, {}});
-  split(context, at.z.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    combine(at.z, abc[0], at.z, 1.0f, at.y, begin, end);
-  });
+  split_flat(context, at.z.size(), combine, at.z, abc[0], at.z, 1.0f, at.y);
 }
 
 }  // namespace
 
 int64_t workspace_bytes(const Context&, const Muon& op) {
-  Pieces pieces(nullptr);
-  MuonMemory(pieces, op.gradient.rows, op.gradient.cols);
-  return pieces.used();
+  return MuonMemory(nullptr, op.gradient.rows, op.gradient.cols).bytes;
 }
 
 void run(const Context& context, const Muon& op) {
   const MuonArguments& a = op.arguments;
   const int64_t rows = op.parameter.rows, cols = op.parameter.cols;
-  Pieces pieces(op.workspace.data());
-  const MuonMemory at(pieces, rows, cols);
-  const auto momentum = NAITE_CHOOSE(context.isa, momentum_range);
-  const auto scale = NAITE_CHOOSE(context.isa, rounded_scale_range);
+  const MuonMemory at(op.workspace.data(), rows, cols);
   const auto combine = NAITE_CHOOSE(context.isa, combine_range);
-  split(context, op.parameter.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { momentum(at.u, op.m, op.gradient, a, begin, end); });
+  split_flat(context, op.parameter.size(), NAITE_CHOOSE(context.isa, momentum_range), at.u, op.m,
+             op.gradient, a);
   const float inverse = 1.0f / (std::sqrt(sum_squares(context, at.u)) + kMuonEpsilon);
-  split(context, op.parameter.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { scale(at.u, at.u, inverse, begin, end); });
+  run(context, Scale{at.u, at.u, inverse});
   const bool turned = rows < cols;
   if (turned) transpose(context, at.z, at.u);
   for (const auto& coefficients : kNewtonSchulz) newton_schulz_step(context, at, coefficients);
   if (turned) transpose(context, at.u, at.z);
-  split(context, op.parameter.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    combine(op.parameter, -a.learning_rate, at.u, a.decay, op.parameter, begin, end);
-  });
+  split_flat(context, op.parameter.size(), combine, op.parameter, -a.learning_rate, at.u, a.decay,
+             op.parameter);
 }
 
 }  // namespace naite::kernels::cpu

@@ -148,8 +148,6 @@ namespace naite::kernels::cpu {
 
 namespace {
 
-int64_t column_blocks(int64_t rows) { return (rows + kColumnBlock - 1) / kColumnBlock; }
-
 void join(const Context& context, const Gradient& to, float* parts, int64_t blocks, int64_t cols,
           float scale) {
   const auto join_range = NAITE_CHOOSE(context.isa, join_columns);

@@ -30,6 +30,11 @@ int64_t workspace_bytes(const Context& context, const Muon& op);
 // Bytes of what Prepare writes; 0: the master is read in place.
 int64_t prepared_bytes(Use use, DType compute, int64_t rows, int64_t cols);
 
+// Joins the blocks of one column, `stride` floats apart, and delivers the finished sum as the
+// gradient's element `index`.
+void join_column(const Gradient& to, int64_t index, const float* parts, int64_t blocks,
+                 int64_t stride);
+
 // The sum of squares where an operation of this folder needs it.
 float sum_squares(const Context& context, const View& x);
 

@@ -10,6 +10,11 @@
 #include "kernels/cpu/tiles.h"
 
 #define NAITE_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define NAITE_UNROLL _Pragma("unroll")
+#else
+#define NAITE_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace naite::kernels::cpu {
 namespace packing {
@@ -198,6 +203,16 @@ NAITE_INLINE void pack(const typename Kind::Element* from, int64_t stride, int64
       }
     }
   }
+}
+
+// `left`: as tiles of kTileRows, else as panels of kPanelColumns, the last one padded to 16.
+template <class Kind, int kTileRows, int kPanelColumns>
+NAITE_INLINE void pack_side(const typename Kind::Element* from, int64_t stride, int64_t rows,
+                            int64_t columns, bool left, uint32_t* to) {
+  if (left)
+    pack<Kind>(from, stride, rows, columns, kTileRows, kTileRows, to);
+  else
+    pack<Kind>(from, stride, rows, columns, kPanelColumns, 16, to);
 }
 
 // Panels from the fp32 master. down: the panel's columns are the master's columns, its depth the

@@ -10,10 +10,9 @@
 #include <algorithm>
 #include <cstdint>
 
-namespace naite::kernels::cpu {
+#include "kernels/cpu/split.h"
 
-inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-inline int64_t divide_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
+namespace naite::kernels::cpu {
 
 inline int64_t depth_units(int64_t depth, bool is_bf16) {
   return is_bf16 ? (depth + 1) / 2 : depth;

@@ -133,8 +133,7 @@ NAITE_AFTER_VECTORS();
 namespace naite::kernels::cpu {
 
 int64_t workspace_bytes(const Context&, const PolyNormGatedBackward& op) {
-  const int64_t blocks = (op.gate.rows + kColumnBlock - 1) / kColumnBlock;
-  return blocks * kPolyParts * static_cast<int64_t>(sizeof(float));
+  return column_blocks(op.gate.rows) * kPolyParts * static_cast<int64_t>(sizeof(float));
 }
 
 void run(const Context& context, const PolyNormGated& op) {
@@ -152,16 +151,8 @@ void run(const Context& context, const PolyNormGatedBackward& op) {
   split(context, op.gate.rows, kColumnBlock, [&](int64_t begin, int64_t end, int) {
     rows(f, op.dgate, op.dup, op.dy, begin, end, parts + begin / kColumnBlock * kPolyParts);
   });
-  const int64_t blocks = (op.gate.rows + kColumnBlock - 1) / kColumnBlock;
-  for (int64_t i = 0; i < kPolyParts && blocks > 0; ++i) {
-    const Gradient& to = i < 3 ? op.dw : op.db;
-    if (!to.wanted) continue;
-    const float total =
-        tree_sum<float>(0, blocks, [&](int64_t block) { return parts[block * kPolyParts + i]; }) +
-        0.0f;
-    float& value = to.view.as<float>()[i % 3];
-    value = to.accumulate ? value + total : total;
-  }
+  for (int64_t i = 0; i < kPolyParts; ++i)
+    join_column(i < 3 ? op.dw : op.db, i % 3, parts + i, column_blocks(op.gate.rows), kPolyParts);
 }
 
 }  // namespace naite::kernels::cpu

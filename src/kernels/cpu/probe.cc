@@ -60,31 +60,17 @@ __attribute__((noinline)) void run_sse(int64_t rounds) {
                  "xmm9", "xmm10", "xmm11", "xmm12", "xmm13");
 }
 
-void run(Instruction instruction, int64_t rounds) {
-  switch (instruction) {
-    case Instruction::kBf16Dot:
-      return run_dot(rounds);
-    case Instruction::kFma512:
-      return run_fma512(rounds);
-    case Instruction::kFma256:
-      return run_fma256(rounds);
-    case Instruction::kSse:
-      return run_sse(rounds);
-  }
-}
-
-double flops(Instruction instruction) {  // of one instruction
-  switch (instruction) {
-    case Instruction::kBf16Dot:
-      return 64;
-    case Instruction::kFma512:
-      return 32;
-    case Instruction::kFma256:
-      return 16;
-    case Instruction::kSse:
-      return 4;
-  }
-  return 0;
+struct Kind {
+  const char* name;
+  double flops;  // of one instruction
+  void (*run)(int64_t rounds);
+};
+const Kind& kind_of(Instruction instruction) {
+  static constexpr Kind kKinds[] = {{"bf16 dot, 512 bits", 64, run_dot},
+                                    {"fp32 fma, 512 bits", 32, run_fma512},
+                                    {"fp32 fma, 256 bits", 16, run_fma256},
+                                    {"fp32 multiply and add, 128 bits", 4, run_sse}};
+  return kKinds[static_cast<size_t>(instruction)];
 }
 
 // `count` additions, each waiting for the one before: one cycle each.
@@ -116,25 +102,10 @@ void stream(const float* const* from, float* const* to, int64_t begin, int64_t e
 }
 
 using Stream = void (*)(const float* const*, float* const*, int64_t, int64_t);
-template <int reads>
-constexpr Stream kStreams[4] = {stream<reads, 0>, stream<reads, 1>, stream<reads, 2>,
-                                stream<reads, 3>};
-Stream stream_of(int reads, int writes) {
-  switch (reads) {
-    case 0:
-      return kStreams<0>[writes];
-    case 1:
-      return kStreams<1>[writes];
-    case 2:
-      return kStreams<2>[writes];
-    case 3:
-      return kStreams<3>[writes];
-    case 4:
-      return kStreams<4>[writes];
-    default:
-      return kStreams<5>[writes];
-  }
-}
+#define NAITE_READS(N) \
+  { stream<N, 0>, stream<N, 1>, stream<N, 2>, stream<N, 3> }
+constexpr Stream kStreams[6][4] = {NAITE_READS(0), NAITE_READS(1), NAITE_READS(2),
+                                   NAITE_READS(3), NAITE_READS(4), NAITE_READS(5)};
 
 }  // namespace
 
@@ -144,19 +115,7 @@ double Probe::now() const {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-const char* instruction_name(Instruction instruction) {
-  switch (instruction) {
-    case Instruction::kBf16Dot:
-      return "bf16 dot, 512 bits";
-    case Instruction::kFma512:
-      return "fp32 fma, 512 bits";
-    case Instruction::kFma256:
-      return "fp32 fma, 256 bits";
-    case Instruction::kSse:
-      return "fp32 multiply and add, 128 bits";
-  }
-  return "";
-}
+const char* instruction_name(Instruction instruction) { return kind_of(instruction).name; }
 
 Instruction instruction_of(Isa isa, DType compute) {
   switch (isa) {
@@ -207,10 +166,11 @@ double Probe::gflops(Instruction instruction) {
   constexpr int64_t kTasks = 16;
   pool_.run(kTasks * threads, [&](int64_t, int) {
     if (instruction != Instruction::kSse) clear_registers();
-    run(instruction, kRounds / kTasks);
+    kind_of(instruction).run(kRounds / kTasks);
   });
   const double seconds = now() - begin;
-  return static_cast<double>(kRounds * threads * kChains) * flops(instruction) / seconds / 1e9;
+  return static_cast<double>(kRounds * threads * kChains) * kind_of(instruction).flops / seconds /
+         1e9;
 }
 
 double Probe::gigabytes(int reads, int writes, bool in_place) {
@@ -222,8 +182,8 @@ double Probe::gigabytes(int reads, int writes, bool in_place) {
   constexpr int64_t kTasks = 64;
   const double begin = now();
   pool_.run(kTasks, [&](int64_t task, int) {
-    stream_of(reads, writes)(from, to, kArrayFloats / kTasks * task,
-                             kArrayFloats / kTasks * (task + 1));
+    kStreams[reads][writes](from, to, kArrayFloats / kTasks * task,
+                            kArrayFloats / kTasks * (task + 1));
   });
   return static_cast<double>((reads + writes) * kArrayBytes) / (now() - begin) / 1e9;
 }
@@ -238,7 +198,7 @@ Probe::Quality Probe::quality(Instruction instruction) {
     times[0] = now();
     addition_chain(kRounds * 4);
     times[1] = now();
-    run(instruction, kRounds);
+    kind_of(instruction).run(kRounds);
     times[2] = now();
     addition_chain(kRounds * 4);
     times[3] = now();

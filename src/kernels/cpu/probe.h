@@ -13,6 +13,7 @@
 
 namespace naite::kernels::cpu {
 
+// In the order of the table in probe.cc.
 enum class Instruction : uint8_t {
   kBf16Dot,  // vdpbf16ps, 512 bits
   kFma512,   // fp32

@@ -96,12 +96,7 @@ void run(const Context& context, const LinearBackwardInput& op) {
   Factor factors[kMaxParts];
   for (size_t i = 0; i < op.parts.size(); ++i)
     factors[i] = {op.parts[i].y.data, op.parts[i].y.cols, prepared_of(op.parts[i].w).transposed};
-  const Block out = block_of(op.dx.view);
-  const RowProduct product = {.factors = {factors, op.parts.size()},
-                              .columns = op.dx.view.cols,
-                              .start = op.dx.accumulate ? out : Block{},
-                              .out = out,
-                              .bias = {}};
+  const RowProduct product = product_onto({factors, op.parts.size()}, op.dx, block_of(op.dx.view));
   multiply_rows(context, {&product, 1}, op.dx.view.rows, is_bf16(op.parts.front().y));
 }
 

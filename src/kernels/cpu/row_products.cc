@@ -22,7 +22,6 @@ constexpr int64_t kGroupBytes = int64_t{384} << 10;  // of the rows' depth block
 constexpr int64_t kDepthUnits = 2048;                // units of one depth block
 constexpr int64_t kLeastRows = 32;  // below, a group would stream the panels for too little work
 constexpr int64_t kTasksPerThread = 4;
-constexpr double kSmallWork = 1e5;  // multiply-adds that are not worth waking a thread
 
 // How all tasks of a call are cut.
 struct Cut {
@@ -312,12 +311,7 @@ void multiply_rows(const Context& context, std::span<const RowProduct> products,
     RowTask(cut, *product, first, std::min(end, rows) - first, context.scratch(thread))
         .run(chunk * cut.chunk_panels, std::min(num_panels, (chunk + 1) * cut.chunk_panels));
   };
-  const int64_t num_tasks = cut.num_groups * chunks;
-  if (total_work(products, rows, is_bf16) < kSmallWork) {
-    for (int64_t task = 0; task < num_tasks; ++task) run_task(task, 0);
-  } else {
-    context.pool.run(num_tasks, run_task);
-  }
+  run_tasks(context, cut.num_groups * chunks, total_work(products, rows, is_bf16), run_task);
 }
 
 }  // namespace naite::kernels::cpu

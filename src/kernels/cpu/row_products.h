@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/tiles.h"
+#include "kernels/views.h"
 
 namespace naite::kernels::cpu {
 
@@ -26,8 +27,12 @@ struct RowProduct {
   int64_t columns = 0;
   Block start;  // data null: +0; may be out
   Block out;
-  Block bias;
+  Block bias = {};
 };
+inline RowProduct product_onto(std::span<const Factor> factors, const Gradient& to,
+                               const Block& out) {
+  return {factors, to.view.cols, to.accumulate ? out : Block{}, out};
+}
 
 // All products share the row count; each has its own factors and output.
 void multiply_rows(const Context& context, std::span<const RowProduct> products, int64_t rows,

@@ -341,7 +341,7 @@ HWY_INLINE Lanes lanes_exp2(const Lanes& x) {
 HWY_INLINE Lanes lanes_sigmoid(const Lanes& x) {
   const Lanes one = lanes_set(1.0f);
   // -(x log2 e), the sign being exact.
-  const Lanes minus_log2e = lanes_set(-static_cast<float>(1.44269504088896340736));
+  const Lanes minus_log2e = lanes_set(-static_cast<float>(kLog2E));
   return one / (one + lanes_exp2(x * minus_log2e));
 }
 
@@ -379,6 +379,19 @@ HWY_INLINE float lanes_greatest(const Lanes& x) {
   for (int i = 1; i < kParts; ++i) most = part_max(most, x.part[i]);
   return hn::GetLane(hn::MaxOfLanes(PartTag(), most));
 #endif
+}
+
+// The greatest of count > 0 finished sums, none of which is -0.
+HWY_INLINE float row_max(const float* values, int64_t count) {
+  float most = values[0];
+  if (count >= kLanes) {
+    Lanes lanes = lanes_load(values + count - kLanes);
+    for (int64_t i = 0; i + kLanes < count; i += kLanes)
+      lanes = lanes_max(lanes, lanes_load(values + i));
+    return lanes_greatest(lanes);
+  }
+  for (int64_t i = 1; i < count; ++i) most = most > values[i] ? most : values[i];
+  return most;
 }
 
 #undef NAITE_EACH_PART

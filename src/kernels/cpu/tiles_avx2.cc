@@ -10,11 +10,6 @@
 #include "kernels/cpu/packing.h"
 
 #define NAITE_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,prfchw")))
-#if defined(__clang__)
-#define NAITE_UNROLL _Pragma("unroll")
-#else
-#define NAITE_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace naite::kernels::cpu {
 
@@ -135,26 +130,17 @@ NAITE_AVX2 ExponentRange expand_panel(const uint32_t* from, int64_t depth, int64
 
 NAITE_AVX2 void pack_singles(const float* from, int64_t stride, int64_t rows, int64_t columns,
                              bool left, uint32_t* to) {
-  if (left)
-    packing::pack<packing::Singles>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Singles>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Singles, kRows, kColumns>(from, stride, rows, columns, left, to);
 }
 
 NAITE_AVX2 void pack_pairs(const uint16_t* from, int64_t stride, int64_t rows, int64_t columns,
                            bool left, uint32_t* to) {
-  if (left)
-    packing::pack<packing::Pairs>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Pairs>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Pairs, kRows, kColumns>(from, stride, rows, columns, left, to);
 }
 
 NAITE_AVX2 ExponentRange pack_expanded(const uint16_t* from, int64_t stride, int64_t rows,
                                        int64_t columns, bool left, uint32_t* to) {
-  if (left)
-    packing::pack<packing::Expanded>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Expanded>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Expanded, kRows, kColumns>(from, stride, rows, columns, left, to);
   return {};
 }
 
@@ -163,16 +149,8 @@ NAITE_AVX2 void prepare_panel(const float* from, int64_t stride, int64_t columns
   packing::prepare_panel(from, stride, columns, depth, width, across, is_bf16, to);
 }
 
-constexpr TileSet kAvx2Set = {.tile_rows = kRows,
-                              .panel_columns = kColumns,
-                              .multiply = multiply,
-                              .multiply_pairs = nullptr,
-                              .expand = expand,
-                              .expand_panel = expand_panel,
-                              .pack_singles = pack_singles,
-                              .pack_pairs = pack_pairs,
-                              .pack_expanded = pack_expanded,
-                              .prepare_panel = prepare_panel};
+constexpr TileSet kAvx2Set = {kRows,        kColumns,     multiply,   nullptr,       expand,
+                              expand_panel, pack_singles, pack_pairs, pack_expanded, prepare_panel};
 
 }  // namespace
 

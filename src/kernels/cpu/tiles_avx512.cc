@@ -17,11 +17,6 @@
   __attribute__((                                                               \
       target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,bmi,bmi2," \
              "prfchw")))
-#if defined(__clang__)
-#define NAITE_UNROLL _Pragma("unroll")
-#else
-#define NAITE_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace naite::kernels::cpu {
 
@@ -212,10 +207,7 @@ NAITE_AVX512 ExponentRange expand_panel(const uint32_t* from, int64_t depth, int
 
 NAITE_AVX512 void pack_singles(const float* from, int64_t stride, int64_t rows, int64_t columns,
                                bool left, uint32_t* to) {
-  if (left)
-    packing::pack<packing::Singles>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Singles>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Singles, kRows, kColumns>(from, stride, rows, columns, left, to);
 }
 
 // 16 columns of rows 2i and 2i+1 as pairs.
@@ -258,10 +250,7 @@ NAITE_AVX512 void pack_pairs(const uint16_t* from, int64_t stride, int64_t rows,
 
 NAITE_AVX512 ExponentRange pack_expanded(const uint16_t* from, int64_t stride, int64_t rows,
                                          int64_t columns, bool left, uint32_t* to) {
-  if (left)
-    packing::pack<packing::Expanded>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Expanded>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Expanded, kRows, kColumns>(from, stride, rows, columns, left, to);
   return {};
 }
 
@@ -353,16 +342,8 @@ NAITE_AVX512 void prepare_panel(const float* from, int64_t stride, int64_t colum
 }
 
 constexpr TileSet make_set(void (*pairs)(const TileJob&)) {
-  return {.tile_rows = kRows,
-          .panel_columns = kColumns,
-          .multiply = multiply,
-          .multiply_pairs = pairs,
-          .expand = expand,
-          .expand_panel = expand_panel,
-          .pack_singles = pack_singles,
-          .pack_pairs = pack_pairs,
-          .pack_expanded = pack_expanded,
-          .prepare_panel = prepare_panel};
+  return {kRows,        kColumns,     multiply,   pairs,         expand,
+          expand_panel, pack_singles, pack_pairs, pack_expanded, prepare_panel};
 }
 constexpr TileSet kAvx512Set = make_set(nullptr);
 constexpr TileSet kAvx512Bf16Set = make_set(multiply_pairs);

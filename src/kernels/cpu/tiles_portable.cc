@@ -187,26 +187,17 @@ ExponentRange expand_panel(const uint32_t* from, int64_t depth, int64_t width, f
 
 void pack_singles(const float* from, int64_t stride, int64_t rows, int64_t columns, bool left,
                   uint32_t* to) {
-  if (left)
-    packing::pack<packing::Singles>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Singles>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Singles, kRows, kColumns>(from, stride, rows, columns, left, to);
 }
 
 void pack_pairs(const uint16_t* from, int64_t stride, int64_t rows, int64_t columns, bool left,
                 uint32_t* to) {
-  if (left)
-    packing::pack<packing::Pairs>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Pairs>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Pairs, kRows, kColumns>(from, stride, rows, columns, left, to);
 }
 
 ExponentRange pack_expanded(const uint16_t* from, int64_t stride, int64_t rows, int64_t columns,
                             bool left, uint32_t* to) {
-  if (left)
-    packing::pack<packing::Expanded>(from, stride, rows, columns, kRows, kRows, to);
-  else
-    packing::pack<packing::Expanded>(from, stride, rows, columns, kColumns, 16, to);
+  packing::pack_side<packing::Expanded, kRows, kColumns>(from, stride, rows, columns, left, to);
   return exponents(reinterpret_cast<const float*>(to),
                    (rows + 1) / 2 * 2 * round_up(columns, left ? kRows : 16));
 }
@@ -216,16 +207,9 @@ void prepare_panel(const float* from, int64_t stride, int64_t columns, int64_t d
   packing::prepare_panel(from, stride, columns, depth, width, across, is_bf16, to);
 }
 
-constexpr TileSet kPortableSet = {.tile_rows = kRows,
-                                  .panel_columns = kColumns,
-                                  .multiply = multiply,
-                                  .multiply_pairs = nullptr,
-                                  .expand = expand,
-                                  .expand_panel = expand_panel,
-                                  .pack_singles = pack_singles,
-                                  .pack_pairs = pack_pairs,
-                                  .pack_expanded = pack_expanded,
-                                  .prepare_panel = prepare_panel};
+constexpr TileSet kPortableSet = {kRows,         kColumns,     multiply,     nullptr,
+                                  expand,        expand_panel, pack_singles, pack_pairs,
+                                  pack_expanded, prepare_panel};
 
 }  // namespace
 

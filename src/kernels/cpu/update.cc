@@ -23,19 +23,14 @@ float squares_of(const View& x, int64_t begin, int64_t end) {
   });
 }
 
-void add_range(const View& y, const View& a, const View& b, int64_t begin, int64_t end) {
+// y = a + b, or the greater of the two.
+template <bool kGreater>
+void join_range(const View& y, const View& a, const View& b, int64_t begin, int64_t end) {
   const Source a_source(a), b_source(b);
   const Sink<> sink(y);
   each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
-    sink.write(i, count, a_source.read(i, count) + b_source.read(i, count));
-  });
-}
-
-void maximum_range(const View& y, const View& a, const View& b, int64_t begin, int64_t end) {
-  const Source a_source(a), b_source(b);
-  const Sink<> sink(y);
-  each_lanes(begin, end, [&](int64_t i, int count) NAITE_VECTORS {
-    sink.write(i, count, lanes_max(a_source.read(i, count), b_source.read(i, count)));
+    const Lanes left = a_source.read(i, count), right = b_source.read(i, count);
+    sink.write(i, count, kGreater ? lanes_max(left, right) : left + right);
   });
 }
 
@@ -99,6 +94,15 @@ float sum_squares(const Context& context, const View& x) {
   return total + 0.0f;
 }
 
+void join_column(const Gradient& to, int64_t index, const float* parts, int64_t blocks,
+                 int64_t stride) {
+  if (!to.wanted || blocks == 0) return;
+  const auto part = [&](int64_t block) { return parts[block * stride]; };
+  const float total = tree_sum<float>(0, blocks, part) + 0.0f;
+  float& value = to.view.as<float>()[index];
+  value = to.accumulate ? value + total : total;
+}
+
 void run(const Context& context, const SumSquares& op) {
   op.y.as<float>()[0] = sum_squares(context, op.x);
 }
@@ -109,15 +113,11 @@ void run(const Context&, const TreeSum& op) {
 }
 
 void run(const Context& context, const Add& op) {
-  const auto range = NAITE_CHOOSE(context.isa, add_range);
-  split(context, op.y.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(op.y, op.a, op.b, begin, end); });
+  split_flat(context, op.y.size(), NAITE_CHOOSE(context.isa, join_range<false>), op.y, op.a, op.b);
 }
 
 void run(const Context& context, const Scale& op) {
-  const auto range = NAITE_CHOOSE(context.isa, scale_range);
-  split(context, op.y.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(op.y, op.x, op.factor, begin, end); });
+  split_flat(context, op.y.size(), NAITE_CHOOSE(context.isa, scale_range), op.y, op.x, op.factor);
 }
 
 void run(const Context& context, const ColumnMax& op) {
@@ -127,9 +127,7 @@ void run(const Context& context, const ColumnMax& op) {
 }
 
 void run(const Context& context, const Maximum& op) {
-  const auto range = NAITE_CHOOSE(context.isa, maximum_range);
-  split(context, op.y.size(), kFlatGrain,
-        [&](int64_t begin, int64_t end, int) { range(op.y, op.a, op.b, begin, end); });
+  split_flat(context, op.y.size(), NAITE_CHOOSE(context.isa, join_range<true>), op.y, op.a, op.b);
 }
 
 void run(const Context& context, const Copy& op) {
@@ -147,10 +145,8 @@ void run(const Context& context, const Zero& op) {
 }
 
 void run(const Context& context, const AdamW& op) {
-  const auto range = NAITE_CHOOSE(context.isa, adamw_range);
-  split(context, op.parameter.size(), kFlatGrain, [&](int64_t begin, int64_t end, int) {
-    range(op.parameter, op.gradient, op.m, op.v, op.arguments, begin, end);
-  });
+  split_flat(context, op.parameter.size(), NAITE_CHOOSE(context.isa, adamw_range), op.parameter,
+             op.gradient, op.m, op.v, op.arguments);
 }
 
 }  // namespace naite::kernels::cpu

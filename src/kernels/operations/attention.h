@@ -3,6 +3,7 @@
 // Rotary positions, attention, and the rows of a key/value cache. Shapes and orders: operations.h.
 #include <algorithm>
 
+#include "base/math.h"
 #include "kernels/operations/operand.h"
 
 namespace naite::kernels {
@@ -29,14 +30,10 @@ struct Rope {
   View y, x, positions, table;
   RopeArguments arguments;
 
-  template <class See>
-  void operands(See see) const {
-    const RopeArguments& a = arguments;
-    see(out("y", y, x.rows, a.num_picked() * a.head_dim, kCompute));
-    see(in("x", x, x.rows, a.num_heads * a.head_dim, kCompute));
-    see(in("positions", positions, x.rows, 1, kIndex).within(0, table.rows));
-    see(in("table", table, table.rows, a.rotary_dim, kWide));
-  }
+  NAITE_OPERANDS(out("y", y, x.rows, arguments.num_picked() * arguments.head_dim, kCompute),
+                 in("x", x, x.rows, arguments.num_heads* arguments.head_dim, kCompute),
+                 in("positions", positions, x.rows, 1, kIndex).within(0, table.rows),
+                 in("table", table, table.rows, arguments.rotary_dim, kWide))
 };
 
 // The inverse turn: sin with the other sign. Writes (or adds to) the picked heads of dx only.
@@ -46,14 +43,10 @@ struct RopeBackward {
   View dy, positions, table;
   RopeArguments arguments;
 
-  template <class See>
-  void operands(See see) const {
-    const RopeArguments& a = arguments;
-    see(gradient("dx", dx, dy.rows, a.num_heads * a.head_dim, kCompute));
-    see(in("dy", dy, dy.rows, a.num_picked() * a.head_dim, kCompute));
-    see(in("positions", positions, dy.rows, 1, kIndex).within(0, table.rows));
-    see(in("table", table, table.rows, a.rotary_dim, kWide));
-  }
+  NAITE_OPERANDS(gradient("dx", dx, dy.rows, arguments.num_heads* arguments.head_dim, kCompute),
+                 in("dy", dy, dy.rows, arguments.num_picked() * arguments.head_dim, kCompute),
+                 in("positions", positions, dy.rows, 1, kIndex).within(0, table.rows),
+                 in("table", table, table.rows, arguments.rotary_dim, kWide))
 };
 
 // --- attention -----------------------------------------------------------------------------------
@@ -67,6 +60,7 @@ struct AttentionArguments {
   int64_t window = 0;        // a query sees its last `window` keys, itself included; 0: all
   // Keys lie in a cache of S rows, spans anywhere in it; else S = T and a query's own key is row t.
   bool cached = false;
+  double exponent_scale() const { return scale * kLog2E; }  // of a score in front of exp2
 };
 
 // Two products over pairs of a query and a key. What a query really sees stands in `spans`, in
@@ -80,6 +74,16 @@ inline double attention_flops(const View& q, const View& k, const AttentionArgum
     pairs += static_cast<double>(a.window > 0 ? std::min(seen, a.window) : seen);
   }
   return 2.0 * pairs * static_cast<double>(a.num_heads * (a.head_dim + a.value_dim));
+}
+
+// What both ways read, over `keys` rows of keys.
+template <class See>
+void see_attended(See& see, const View& q, const View& k, const View& v, const View& spans,
+                  int64_t keys, const AttentionArguments& a) {
+  see(in("q", q, q.rows, a.num_heads * a.head_dim, kCompute));
+  see(in("k", k, keys, a.num_kv_heads * a.head_dim, kCompute));
+  see(in("v", v, keys, a.num_kv_heads * a.value_dim, kCompute));
+  see(in("spans", spans, q.rows, 2, kIndex).within(0, keys + 1));
 }
 
 // q [T, H * head_dim], k [S, K * head_dim], v [S, K * value_dim], y [T, H * value_dim] in the
@@ -109,10 +113,7 @@ struct Attention {
     see(out("y", y, q.rows, a.num_heads * a.value_dim, kCompute));
     see(out("lse", lse, q.rows, a.num_heads, kWide));
     see(out("peaks", peaks, q.rows, a.num_heads, kWide).or_absent());
-    see(in("q", q, q.rows, a.num_heads * a.head_dim, kCompute));
-    see(in("k", k, keys, a.num_kv_heads * a.head_dim, kCompute));
-    see(in("v", v, keys, a.num_kv_heads * a.value_dim, kCompute));
-    see(in("spans", spans, q.rows, 2, kIndex).within(0, keys + 1));
+    see_attended(see, q, k, v, spans, keys, a);
   }
   double flops() const { return attention_flops(q, k, arguments); }
 };
@@ -142,10 +143,7 @@ struct AttentionBackward {
     see(in("dy", dy, q.rows, a.num_heads * a.value_dim, kCompute));
     see(in("y", y, q.rows, a.num_heads * a.value_dim, kCompute));
     see(in("lse", lse, q.rows, a.num_heads, kWide));
-    see(in("q", q, q.rows, a.num_heads * a.head_dim, kCompute));
-    see(in("k", k, q.rows, a.num_kv_heads * a.head_dim, kCompute));
-    see(in("v", v, q.rows, a.num_kv_heads * a.value_dim, kCompute));
-    see(in("spans", spans, q.rows, 2, kIndex).within(0, q.rows + 1));
+    see_attended(see, q, k, v, spans, q.rows, a);
   }
   double flops() const { return 2 * attention_flops(q, k, arguments); }
 };
@@ -155,12 +153,9 @@ struct StoreRows {
   static constexpr std::string_view kName = "store_rows";
   View cache, x, slots;
 
-  template <class See>
-  void operands(See see) const {
-    see(updated("cache", cache, cache.rows, x.cols, kCompute));
-    see(in("x", x, x.rows, x.cols, kCompute));
-    see(in("slots", slots, x.rows, 1, kIndex).within(0, cache.rows));
-  }
+  NAITE_OPERANDS(updated("cache", cache, cache.rows, x.cols, kCompute),
+                 in("x", x, x.rows, x.cols, kCompute),
+                 in("slots", slots, x.rows, 1, kIndex).within(0, cache.rows))
 };
 
 #define NAITE_ATTENTION_OPERATIONS(OP) \

@@ -53,13 +53,9 @@ struct SubtractShared {
   View y, x, shared, factor;
   int64_t head_dim = 0;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, x.rows, x.cols, kCompute));
-    see(in("x", x, x.rows, x.cols, kCompute));
-    see(in("shared", shared, x.rows, shared.cols, kCompute));
-    see(in("factor", factor, 1, 1, kWide));
-  }
+  NAITE_OPERANDS(out("y", y, x.rows, x.cols, kCompute), in("x", x, x.rows, x.cols, kCompute),
+                 in("shared", shared, x.rows, shared.cols, kCompute),
+                 in("factor", factor, 1, 1, kWide))
 };
 
 // dx = dy. u = dy added over the g heads that share, ascending, from +0; dshared = (-factor) u;
@@ -72,15 +68,12 @@ struct SubtractSharedBackward {
   int64_t head_dim = 0;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(gradient("dx", dx, dy.rows, dy.cols, kCompute));
-    see(gradient("dshared", dshared, dy.rows, shared.cols, kCompute));
-    see(gradient("dfactor", dfactor, 1, 1, kWide));
-    see(in("dy", dy, dy.rows, dy.cols, kCompute));
-    see(in("shared", shared, dy.rows, shared.cols, kCompute));
-    see(in("factor", factor, 1, 1, kWide));
-  }
+  NAITE_OPERANDS(gradient("dx", dx, dy.rows, dy.cols, kCompute),
+                 gradient("dshared", dshared, dy.rows, shared.cols, kCompute),
+                 gradient("dfactor", dfactor, 1, 1, kWide),
+                 in("dy", dy, dy.rows, dy.cols, kCompute),
+                 in("shared", shared, dy.rows, shared.cols, kCompute),
+                 in("factor", factor, 1, 1, kWide))
 };
 
 #define NAITE_DIFFERENTIAL_OPERATIONS(OP)                                     \

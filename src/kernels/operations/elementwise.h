@@ -12,12 +12,9 @@ struct Embed {
   static constexpr std::string_view kName = "embed";
   View y, ids, table;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, ids.rows, table.cols, kWide));
-    see(in("ids", ids, ids.rows, 1, kIndex).within(0, table.rows));
-    see(in("table", table, table.rows, table.cols, kFloat));
-  }
+  NAITE_OPERANDS(out("y", y, ids.rows, table.cols, kWide),
+                 in("ids", ids, ids.rows, 1, kIndex).within(0, table.rows),
+                 in("table", table, table.rows, table.cols, kFloat))
 };
 
 // dtable [V, D] fp32: for every id its rows of dy added in ascending position, one chain of
@@ -28,12 +25,9 @@ struct EmbedBackward {
   View dy, ids;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(gradient("dtable", dtable, dtable.view.rows, dy.cols, kWide));
-    see(in("dy", dy, ids.rows, dy.cols, kWide));
-    see(in("ids", ids, ids.rows, 1, kIndex).within(0, dtable.view.rows));
-  }
+  NAITE_OPERANDS(gradient("dtable", dtable, dtable.view.rows, dy.cols, kWide),
+                 in("dy", dy, ids.rows, dy.cols, kWide),
+                 in("ids", ids, ids.rows, 1, kIndex).within(0, dtable.view.rows))
 };
 
 // --- RMS norm ------------------------------------------------------------------------------------
@@ -76,53 +70,45 @@ struct RmsNormBackward {
   NormArguments arguments;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(gradient("dx", dx, x.rows, x.cols, kFloat));
-    see(gradient("ddelta", ddelta, x.rows, x.cols, kCompute));
-    see(gradient("dw", dw, 1, x.cols / arguments.heads, kWide));
-    see(in("dy", dy, x.rows, x.cols, kCompute));
-    see(in("dsum", dsum, x.rows, x.cols, kWide).or_absent());
-    see(in("x", x, x.rows, x.cols, kFloat));
-    see(in("rstd", rstd, x.rows, arguments.heads, kWide));
-    see(in("w", w, 1, x.cols / arguments.heads, kCompute));
-  }
+  NAITE_OPERANDS(gradient("dx", dx, x.rows, x.cols, kFloat),
+                 gradient("ddelta", ddelta, x.rows, x.cols, kCompute),
+                 gradient("dw", dw, 1, x.cols / arguments.heads, kWide),
+                 in("dy", dy, x.rows, x.cols, kCompute),
+                 in("dsum", dsum, x.rows, x.cols, kWide).or_absent(),
+                 in("x", x, x.rows, x.cols, kFloat),
+                 in("rstd", rstd, x.rows, arguments.heads, kWide),
+                 in("w", w, 1, x.cols / arguments.heads, kCompute))
 };
 
 // --- gated units ---------------------------------------------------------------------------------
 
-enum class Activation : uint8_t { kSilu };
-
-// Shazeer, "GLU variants improve transformer", 2020: y = act(gate) up, silu(g) = g sigmoid(g),
-// sigmoid(g) = 1 / (1 + exp2(-g log2 e)).
-struct Gated {
-  static constexpr std::string_view kName = "gated";
+// What units have in common that are gated element by element: y = act(gate) up.
+struct GatedUnit {
   View y, gate, up;
-  Activation activation = Activation::kSilu;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, gate.rows, gate.cols, kCompute));
-    see(in("gate", gate, gate.rows, gate.cols, kCompute));
-    see(in("up", up, gate.rows, gate.cols, kCompute));
-  }
+  NAITE_OPERANDS(out("y", y, gate.rows, gate.cols, kCompute),
+                 in("gate", gate, gate.rows, gate.cols, kCompute),
+                 in("up", up, gate.rows, gate.cols, kCompute))
 };
-
-// With s = sigmoid(g), a = g s: dgate = (dy up) (s fma(g, 1 - s, 1)),  dup = dy a.
-struct GatedBackward {
-  static constexpr std::string_view kName = "gated_backward";
+struct GatedUnitBackward {
   Gradient dgate, dup;
   View dy, gate, up;
-  Activation activation = Activation::kSilu;
 
-  template <class See>
-  void operands(See see) const {
-    see(gradient("dgate", dgate, gate.rows, gate.cols, kCompute));
-    see(gradient("dup", dup, gate.rows, gate.cols, kCompute));
-    see(in("dy", dy, gate.rows, gate.cols, kCompute));
-    see(in("gate", gate, gate.rows, gate.cols, kCompute));
-    see(in("up", up, gate.rows, gate.cols, kCompute));
-  }
+  NAITE_OPERANDS(gradient("dgate", dgate, gate.rows, gate.cols, kCompute),
+                 gradient("dup", dup, gate.rows, gate.cols, kCompute),
+                 in("dy", dy, gate.rows, gate.cols, kCompute),
+                 in("gate", gate, gate.rows, gate.cols, kCompute),
+                 in("up", up, gate.rows, gate.cols, kCompute))
+};
+
+// Shazeer, "GLU variants improve transformer", 2020: y = silu(gate) up, silu(g) = g sigmoid(g),
+// sigmoid(g) = 1 / (1 + exp2(-g log2 e)).
+struct Gated : GatedUnit {
+  static constexpr std::string_view kName = "gated";
+};
+// With s = sigmoid(g), a = g s: dgate = (dy up) (s fma(g, 1 - s, 1)),  dup = dy a.
+struct GatedBackward : GatedUnitBackward {
+  static constexpr std::string_view kName = "gated_backward";
 };
 
 // Gated unit with PolyNorm, Zhuo et al., "Polynomial composition activations", 2024, over the whole
@@ -136,15 +122,11 @@ struct PolyNormGated {
   View y, rstd, gate, up, w, b;
   double epsilon = 0;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, gate.rows, gate.cols, kCompute));
-    see(out("rstd", rstd, gate.rows, 3, kWide));
-    see(in("gate", gate, gate.rows, gate.cols, kCompute));
-    see(in("up", up, gate.rows, gate.cols, kCompute));
-    see(in("w", w, 1, 3, kCompute));
-    see(in("b", b, 1, 1, kCompute));
-  }
+  NAITE_OPERANDS(out("y", y, gate.rows, gate.cols, kCompute),
+                 out("rstd", rstd, gate.rows, 3, kWide),
+                 in("gate", gate, gate.rows, gate.cols, kCompute),
+                 in("up", up, gate.rows, gate.cols, kCompute), in("w", w, 1, 3, kCompute),
+                 in("b", b, 1, 1, kCompute))
 };
 
 // d = dy up, s_0 = sum(d), s_n = sum(d g_n) with fma, k_n = ((n c_n) (r_n r_n)) (s_n / F):
@@ -157,19 +139,14 @@ struct PolyNormGatedBackward {
   View dy, rstd, gate, up, w, b;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(gradient("dgate", dgate, gate.rows, gate.cols, kCompute));
-    see(gradient("dup", dup, gate.rows, gate.cols, kCompute));
-    see(gradient("dw", dw, 1, 3, kWide));
-    see(gradient("db", db, 1, 1, kWide));
-    see(in("dy", dy, gate.rows, gate.cols, kCompute));
-    see(in("rstd", rstd, gate.rows, 3, kWide));
-    see(in("gate", gate, gate.rows, gate.cols, kCompute));
-    see(in("up", up, gate.rows, gate.cols, kCompute));
-    see(in("w", w, 1, 3, kCompute));
-    see(in("b", b, 1, 1, kCompute));
-  }
+  NAITE_OPERANDS(gradient("dgate", dgate, gate.rows, gate.cols, kCompute),
+                 gradient("dup", dup, gate.rows, gate.cols, kCompute),
+                 gradient("dw", dw, 1, 3, kWide), gradient("db", db, 1, 1, kWide),
+                 in("dy", dy, gate.rows, gate.cols, kCompute),
+                 in("rstd", rstd, gate.rows, 3, kWide),
+                 in("gate", gate, gate.rows, gate.cols, kCompute),
+                 in("up", up, gate.rows, gate.cols, kCompute), in("w", w, 1, 3, kCompute),
+                 in("b", b, 1, 1, kCompute))
 };
 
 #define NAITE_ELEMENTWISE_OPERATIONS(OP)                                                        \

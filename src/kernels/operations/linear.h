@@ -16,11 +16,8 @@ struct Prepare {
   View prepared, master;
   Use use = Use::kMatrix;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("prepared", prepared, master.rows, master.cols, kCompute));
-    see(in("master", master, master.rows, master.cols, kWide));
-  }
+  NAITE_OPERANDS(out("prepared", prepared, master.rows, master.cols, kCompute),
+                 in("master", master, master.rows, master.cols, kWide))
 };
 
 // --- products ------------------------------------------------------------------------------------
@@ -86,12 +83,8 @@ struct LinearBackwardWeight {
   View dy, x;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(gradient("dw", dw, dy.cols, x.cols, kWide));
-    see(in("dy", dy, x.rows, dy.cols, kCompute));
-    see(in("x", x, x.rows, x.cols, kCompute));
-  }
+  NAITE_OPERANDS(gradient("dw", dw, dy.cols, x.cols, kWide),
+                 in("dy", dy, x.rows, dy.cols, kCompute), in("x", x, x.rows, x.cols, kCompute))
   double flops() const {
     return 2.0 * static_cast<double>(dy.size()) * static_cast<double>(x.cols);
   }
@@ -104,11 +97,8 @@ struct ColumnSum {
   View dy;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(gradient("dbias", dbias, 1, dy.cols, kWide));
-    see(in("dy", dy, dy.rows, dy.cols, kFloat));
-  }
+  NAITE_OPERANDS(gradient("dbias", dbias, 1, dy.cols, kWide),
+                 in("dy", dy, dy.rows, dy.cols, kFloat))
 };
 
 // --- output projection with loss -----------------------------------------------------------------
@@ -122,13 +112,9 @@ struct LinearCrossEntropy {
   View loss, x, w, targets;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(out("loss", loss, x.rows, 1, kWide));
-    see(in("x", x, x.rows, x.cols, kCompute));
-    see(in("w", w, w.rows, x.cols, kCompute));
-    see(in("targets", targets, x.rows, 1, kIndex).within(-1, w.rows));
-  }
+  NAITE_OPERANDS(out("loss", loss, x.rows, 1, kWide), in("x", x, x.rows, x.cols, kCompute),
+                 in("w", w, w.rows, x.cols, kCompute),
+                 in("targets", targets, x.rows, 1, kIndex).within(-1, w.rows))
   double flops() const { return 2.0 * static_cast<double>(x.size()) * static_cast<double>(w.rows); }
 };
 
@@ -143,16 +129,11 @@ struct LinearCrossEntropyBackward {
   View x, w, targets, scale;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(out("loss", loss, x.rows, 1, kWide));
-    see(gradient("dx", dx, x.rows, x.cols, kFloat));
-    see(gradient("dw", dw, w.rows, x.cols, kWide));
-    see(in("x", x, x.rows, x.cols, kCompute));
-    see(in("w", w, w.rows, x.cols, kCompute));
-    see(in("targets", targets, x.rows, 1, kIndex).within(-1, w.rows));
-    see(in("scale", scale, x.rows, 1, kWide));
-  }
+  NAITE_OPERANDS(out("loss", loss, x.rows, 1, kWide), gradient("dx", dx, x.rows, x.cols, kFloat),
+                 gradient("dw", dw, w.rows, x.cols, kWide), in("x", x, x.rows, x.cols, kCompute),
+                 in("w", w, w.rows, x.cols, kCompute),
+                 in("targets", targets, x.rows, 1, kIndex).within(-1, w.rows),
+                 in("scale", scale, x.rows, 1, kWide))
   double flops() const { return 6.0 * static_cast<double>(x.size()) * static_cast<double>(w.rows); }
 };
 

@@ -55,4 +55,11 @@ inline Operand gradient(const char* name, const Gradient& to, int64_t rows, int6
           !to.wanted};
 }
 
+// The enumeration of a struct that lists its operands; one that has to think writes the function.
+#define NAITE_OPERANDS(...)                                    \
+  template <class See>                                         \
+  void operands(See see) const {                               \
+    for (const Operand& operand : {__VA_ARGS__}) see(operand); \
+  }
+
 }  // namespace naite::kernels

@@ -12,11 +12,7 @@ struct SumSquares {
   static constexpr std::string_view kName = "sum_squares";
   View y, x;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, 1, 1, kWide));
-    see(in("x", x, x.rows, x.cols, kFloat));
-  }
+  NAITE_OPERANDS(out("y", y, 1, 1, kWide), in("x", x, x.rows, x.cols, kFloat))
 };
 
 // y [1, 1] fp32 = the elements of x [1, n], n > 0, joined by the binary tree of the sum rule.
@@ -24,39 +20,24 @@ struct TreeSum {
   static constexpr std::string_view kName = "tree_sum";
   View y, x;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, 1, 1, kWide));
-    see(in("x", x, 1, x.cols, kWide));
-  }
+  NAITE_OPERANDS(out("y", y, 1, 1, kWide), in("x", x, 1, x.cols, kWide))
 };
 
-// y = a + b, fp32; y may be a or b.
-struct Add {
+// Of two tensors of one shape, element by element in fp32; y may be a or b.
+struct OfTwo {
+  static constexpr bool kInPlace = true;
+  View y, a, b;
+
+  NAITE_OPERANDS(out("y", y, a.rows, a.cols, kWide), in("a", a, a.rows, a.cols, kWide),
+                 in("b", b, a.rows, a.cols, kWide))
+};
+// y = a + b.
+struct Add : OfTwo {
   static constexpr std::string_view kName = "add";
-  static constexpr bool kInPlace = true;
-  View y, a, b;
-
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, a.rows, a.cols, kWide));
-    see(in("a", a, a.rows, a.cols, kWide));
-    see(in("b", b, a.rows, a.cols, kWide));
-  }
 };
-
-// y = the greater of a and b, max rule, fp32; y may be a or b.
-struct Maximum {
+// y = the greater of a and b, max rule.
+struct Maximum : OfTwo {
   static constexpr std::string_view kName = "maximum";
-  static constexpr bool kInPlace = true;
-  View y, a, b;
-
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, a.rows, a.cols, kWide));
-    see(in("a", a, a.rows, a.cols, kWide));
-    see(in("b", b, a.rows, a.cols, kWide));
-  }
 };
 
 // y = x, to the bit.
@@ -64,21 +45,14 @@ struct Copy {
   static constexpr std::string_view kName = "copy";
   View y, x;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, x.rows, x.cols, kAny));
-    see(in("x", x, x.rows, x.cols, kAny));
-  }
+  NAITE_OPERANDS(out("y", y, x.rows, x.cols, kAny), in("x", x, x.rows, x.cols, kAny))
 };
 
 struct Zero {
   static constexpr std::string_view kName = "zero";
   View y;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, y.rows, y.cols, kAny));
-  }
+  NAITE_OPERANDS(out("y", y, y.rows, y.cols, kAny))
 };
 
 // y = x factor, fp32; y may be x.
@@ -88,11 +62,7 @@ struct Scale {
   View y, x;
   float factor = 1;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, x.rows, x.cols, kWide));
-    see(in("x", x, x.rows, x.cols, kWide));
-  }
+  NAITE_OPERANDS(out("y", y, x.rows, x.cols, kWide), in("x", x, x.rows, x.cols, kWide))
 };
 
 // y [1, cols] = the greatest of each column of x [T, cols], fp32: max over the tokens ascending.
@@ -100,11 +70,7 @@ struct ColumnMax {
   static constexpr std::string_view kName = "column_max";
   View y, x;
 
-  template <class See>
-  void operands(See see) const {
-    see(out("y", y, 1, x.cols, kWide));
-    see(in("x", x, x.rows, x.cols, kWide));
-  }
+  NAITE_OPERANDS(out("y", y, 1, x.cols, kWide), in("x", x, x.rows, x.cols, kWide))
 };
 
 struct AdamWArguments {  // Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019
@@ -124,13 +90,10 @@ struct AdamW {
   View parameter, gradient, m, v;
   AdamWArguments arguments;
 
-  template <class See>
-  void operands(See see) const {
-    see(updated("parameter", parameter, gradient.rows, gradient.cols, kWide));
-    see(in("gradient", gradient, gradient.rows, gradient.cols, kWide));
-    see(updated("m", m, gradient.rows, gradient.cols, kWide));
-    see(updated("v", v, gradient.rows, gradient.cols, kWide));
-  }
+  NAITE_OPERANDS(updated("parameter", parameter, gradient.rows, gradient.cols, kWide),
+                 in("gradient", gradient, gradient.rows, gradient.cols, kWide),
+                 updated("m", m, gradient.rows, gradient.cols, kWide),
+                 updated("v", v, gradient.rows, gradient.cols, kWide))
 };
 
 // Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, with the size of
@@ -155,12 +118,9 @@ struct Muon {
   MuonArguments arguments;
   Workspace workspace = {};
 
-  template <class See>
-  void operands(See see) const {
-    see(updated("parameter", parameter, gradient.rows, gradient.cols, kWide));
-    see(in("gradient", gradient, gradient.rows, gradient.cols, kWide));
-    see(updated("m", m, gradient.rows, gradient.cols, kWide));
-  }
+  NAITE_OPERANDS(updated("parameter", parameter, gradient.rows, gradient.cols, kWide),
+                 in("gradient", gradient, gradient.rows, gradient.cols, kWide),
+                 updated("m", m, gradient.rows, gradient.cols, kWide))
   // Five times the two symmetric products and the one that applies them.
   double flops() const {
     const auto l = static_cast<double>(std::max(parameter.rows, parameter.cols));

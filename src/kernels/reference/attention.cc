@@ -29,11 +29,6 @@ Real score(const View& q, const View& k, int64_t t, int64_t u, int64_t head, int
   return chain.finish();
 }
 
-template <class Real>
-Real score_factor(const AttentionArguments& arguments) {
-  return static_cast<Real>(arguments.scale * 1.44269504088896340736);
-}
-
 // Starts a chain whose pairs are formed by document position: a first key at an odd position is the
 // second of its pair, whose first is +0.
 template <class Real>
@@ -48,7 +43,7 @@ Chain<Real> chain_from(DType dtype, int64_t first_position) {
 template <class Real>
 void Reference<Real>::run(const Attention& op) const {
   const AttentionArguments& a = op.arguments;
-  const Real c = score_factor<Real>(a);
+  const Real c = static_cast<Real>(a.exponent_scale());
   for (int64_t t = 0; t < op.q.rows; ++t) {
     const Visible keys = visible_keys(op.spans, t, a.window);
     for (int64_t h = 0; h < a.num_heads; ++h) {
@@ -80,7 +75,7 @@ template <class Real>
 void Reference<Real>::run(const AttentionBackward& op) const {
   const AttentionArguments& a = op.arguments;
   const int64_t T = op.q.rows, group = a.num_heads / a.num_kv_heads;
-  const Real c = score_factor<Real>(a);
+  const Real c = static_cast<Real>(a.exponent_scale());
   const Real scale = static_cast<Real>(a.scale);
   // p and ds of head h for every (query, key), rounded as the products read them; 0 where
   // invisible.

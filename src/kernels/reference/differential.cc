@@ -10,7 +10,7 @@ template <class Real>
 Real exp_dot(const View& q, const View& k) {
   const Real dot = sum<Real>(
       q.cols, [&](int64_t i, Real lane) { return fma(load<Real>(q, i), load<Real>(k, i), lane); });
-  return exp2(dot * static_cast<Real>(1.44269504088896340736));
+  return exp2(dot * static_cast<Real>(kLog2E));
 }
 
 }  // namespace

@@ -85,7 +85,7 @@ struct RowSoftmax {
 template <class Real>
 RowSoftmax<Real> row_softmax(const Arithmetic& arithmetic, const View& x, const View& w, int64_t t,
                              int64_t target) {
-  const Real c = static_cast<Real>(1.44269504088896340736);
+  const Real c = static_cast<Real>(kLog2E);
   std::vector<Real> z(w.rows);
   for (int64_t j = 0; j < w.rows; ++j) z[j] = row_product<Real>(arithmetic, x, w, t, j);
   Real m = z[0];
@@ -98,7 +98,7 @@ RowSoftmax<Real> row_softmax(const Arithmetic& arithmetic, const View& x, const 
                                      [&](int64_t j, Real lane) { return lane + row.e[j]; });
   row.inverse = Real{1} / l;
   const Real lse = mc + log2(l);
-  const Real minus_ln2 = static_cast<Real>(-0.693147180559945309417);
+  const Real minus_ln2 = static_cast<Real>(-kLn2);
   if (target >= 0) row.loss = minus_ln2 * fma(z[target], c, -lse);
   return row;
 }

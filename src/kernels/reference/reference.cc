@@ -5,14 +5,14 @@
 #include <cstring>
 #include <new>
 
-#include "kernels/check.h"
+#include "kernels/host.h"
 
 namespace naite::kernels {
 
 namespace {
 
 template <class Real>
-class ReferenceKernels final : public Kernels {
+class ReferenceKernels final : public HostKernels {
  public:
   explicit ReferenceKernels(const Arithmetic& arithmetic) : reference_{arithmetic} {}
 
@@ -28,21 +28,12 @@ class ReferenceKernels final : public Kernels {
     return memory;
   }
   void release(void* memory, int64_t) override { std::free(memory); }
-  Status upload(void* to, const void* from_host, int64_t bytes, Stream) override {
-    if (bytes > 0) std::memcpy(to, from_host, static_cast<size_t>(bytes));
-    return {};
-  }
-  Status download(void* to_host, const void* from, int64_t bytes, Stream) override {
-    if (bytes > 0) std::memcpy(to_host, from, static_cast<size_t>(bytes));
-    return {};
-  }
   int64_t fixed_bytes() const override { return 0; }
   int64_t prepared_bytes(Use, DType compute, int64_t rows, int64_t cols) const override {
     return compute == DType::kBf16 ? rows * cols * 2 : 0;
   }
 
-  Status run(const Call& call, Stream) override {
-    if (kChecksCalls) NAITE_TRY(check_call(call));
+  Status execute(const Call& call) override {
     visit(call, [&](const auto& op) { reference_.run(op); });
     return {};
   }

@@ -127,7 +127,7 @@ Real sum_in_pieces(const Arithmetic& arithmetic, int64_t count, int64_t unit, Te
 // The column rule: row(t, part) adds this column's term of token t.
 template <class Real, class Row>
 Real column(int64_t tokens, Row row) {
-  const int64_t blocks = (tokens + kColumnBlock - 1) / kColumnBlock;
+  const int64_t blocks = column_blocks(tokens);
   if (blocks == 0) return Real{0};
   const Real total = tree_sum<Real>(0, blocks, [&](int64_t block) {
     Real part = 0;

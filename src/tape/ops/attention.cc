@@ -23,7 +23,7 @@ struct Attention {
     info.name = "attention";
     info.reads_inputs = 0b1111;
     info.reads_outputs = 0b11;
-    const DType wide = q.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+    const DType wide = wide_of(q.dtype);
     info.outputs = {{q.dtype, q.rows, a.num_heads * a.value_dim}, {wide, q.rows, a.num_heads}};
     if (with_peaks) info.outputs.push_back({wide, q.rows, a.num_heads});
     return info;

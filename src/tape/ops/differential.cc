@@ -17,7 +17,7 @@ struct DifferentialLambda {
     info.name = "differential_lambda";
     info.uses.assign(4, Use::kVector);
     info.reads_inputs = 0b1111;
-    info.outputs = {{in[0].dtype == DType::kF64 ? DType::kF64 : DType::kF32, 1, 1}};
+    info.outputs = {{wide_of(in[0].dtype), 1, 1}};
     return info;
   }
   Status forward(Runner& k, const Frame& f) const {

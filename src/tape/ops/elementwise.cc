@@ -14,8 +14,7 @@ struct Embedding {
     info.name = "embedding";
     info.uses = {Use::kActivation, Use::kTable};
     info.reads_inputs = 0b01;
-    const DType wide = in[1].dtype == DType::kF64 ? DType::kF64 : DType::kF32;
-    info.outputs = {{wide, in[0].rows, in[1].cols}};
+    info.outputs = {{wide_of(in[1].dtype), in[0].rows, in[1].cols}};
     return info;
   }
   Status forward(Runner& k, const Frame& f) const {
@@ -42,7 +41,7 @@ struct RmsNorm {
     info.uses = {Use::kActivation, Use::kVector};
     info.reads_inputs = with_add ? 0b010 : 0b011;  // with an add, sum stands for x
     info.reads_outputs = with_add ? 0b110 : 0b010;
-    const DType wide = compute == DType::kF64 ? DType::kF64 : DType::kF32;
+    const DType wide = wide_of(compute);
     info.outputs = {{compute, x.rows, x.cols}, {wide, x.rows, a.heads}};
     if (with_add) {
       info.uses.push_back(Use::kActivation);
@@ -62,26 +61,25 @@ struct RmsNorm {
   }
 };
 
-// Inputs: gate, up.
-struct Gated {
-  kernels::Activation activation;
-
+// Inputs: gate, up. What the activation is, the two kernels know.
+template <class Forward, class Backward>
+struct GatedUnit {
   OpInfo infer(std::span<const TensorInfo> in) const {
-    NAITE_CHECK(in[0] == in[1], "gated: {}", describe(in));
+    NAITE_CHECK(in[0] == in[1], "{}: {}", Forward::kName, describe(in));
     OpInfo info;
-    info.name = "gated";
+    info.name = Forward::kName;
     info.reads_inputs = 0b11;
     info.outputs = {in[0]};
     return info;
   }
   Status forward(Runner& k, const Frame& f) const {
-    return k.submit(kernels::Gated{f.out[0], f.in[0], f.in[1], activation});
+    return k.submit(Forward{{f.out[0], f.in[0], f.in[1]}});
   }
   Status backward(Runner& k, const Frame& f) const {
-    return k.submit(
-        kernels::GatedBackward{f.din[0], f.din[1], f.dout[0], f.in[0], f.in[1], activation});
+    return k.submit(Backward{{f.din[0], f.din[1], f.dout[0], f.in[0], f.in[1]}});
   }
 };
+using Gated = GatedUnit<kernels::Gated, kernels::GatedBackward>;
 
 // Inputs: gate, up, weight, bias. Outputs: y, rstd.
 struct PolyNormGated {
@@ -96,8 +94,7 @@ struct PolyNormGated {
     info.uses = {Use::kActivation, Use::kActivation, Use::kVector, Use::kVector};
     info.reads_inputs = 0b1111;
     info.reads_outputs = 0b10;
-    const DType wide = in[0].dtype == DType::kF64 ? DType::kF64 : DType::kF32;
-    info.outputs = {in[0], {wide, in[0].rows, 3}};
+    info.outputs = {in[0], {wide_of(in[0].dtype), in[0].rows, 3}};
     return info;
   }
   Status forward(Runner& k, const Frame& f) const {
@@ -127,9 +124,7 @@ Normed add_rms_norm(Tensor x, Tensor delta, Tensor weight, double epsilon) {
   return {out[2], out[0]};
 }
 
-Tensor silu_mul(Tensor gate, Tensor up) {
-  return gate.tape->record(Gated{kernels::Activation::kSilu}, {gate, up})[0];
-}
+Tensor silu_mul(Tensor gate, Tensor up) { return gate.tape->record(Gated{}, {gate, up})[0]; }
 
 Tensor poly_norm_mul(Tensor gate, Tensor up, Tensor weight, Tensor bias, double epsilon) {
   return gate.tape->record(PolyNormGated{epsilon}, {gate, up, weight, bias})[0];

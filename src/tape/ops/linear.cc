@@ -103,8 +103,7 @@ struct LinearCrossEntropy {
     info.reads_inputs = 0b1111;
     info.is_loss = true;
     info.inference_only = in.size() == 3;
-    const DType wide = x.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
-    info.outputs = {{wide, x.rows, 1}};
+    info.outputs = {{wide_of(x.dtype), x.rows, 1}};
     return info;
   }
   Status forward(Runner& k, const Frame& f) const {
