@@ -290,6 +290,7 @@ const std::vector<Row>& table() {
        },
        false},
       {"gated", gated_row<Gated, GatedBackward, 7, 33>},
+      {"gelu gated", gated_row<GeluGated, GeluGatedBackward, 7, 33>},
       {"poly norm", [](Bench& b) { poly_norm_row(b, 7, 33); }},
       {"poly norm of many tokens", [](Bench& b) { poly_norm_row(b, 131, 5); }},
       {"differential lambda", [](Bench& b) { differential_lambda_row(b, 21); }},

@@ -59,6 +59,7 @@ Tensor differential_lambda(Tensor q1, Tensor k1, Tensor q2, Tensor k2, double in
 Tensor subtract_shared(Tensor x, Tensor shared, Tensor factor, int64_t head_dim);
 
 Tensor silu_mul(Tensor gate, Tensor up);
+Tensor gelu_mul(Tensor gate, Tensor up);  // in the form with tanh
 // PolyNorm(gate) up; weight [1, 3] is cubic, square, linear, bias [1, 1].
 Tensor poly_norm_mul(Tensor gate, Tensor up, Tensor weight, Tensor bias, double epsilon);
 

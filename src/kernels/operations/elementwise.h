@@ -111,6 +111,20 @@ struct GatedBackward : GatedUnitBackward {
   static constexpr std::string_view kName = "gated_backward";
 };
 
+// Hendrycks and Gimpel, "Gaussian error linear units", 2016, in the form with tanh, as a gate:
+// y = gelu(gate) up, gelu(g) = g s, s = sigmoid(g fma(cubic, g2, linear)), g2 = g g. It is
+// g (1 + tanh(z)) / 2 with z = sqrt(2 / pi) (g + 0.044715 g^3), and (1 + tanh(z)) / 2 = sigmoid(2
+// z).
+struct GeluGated : GatedUnit {
+  static constexpr std::string_view kName = "gelu_gated";
+  static constexpr double kLinear = 1.5957691216057308;  // 2 sqrt(2 / pi)
+  static constexpr double kCubic = 0.044715 * kLinear;   // these, and 3 cubic, rounded to fp32
+};
+// dgate = (dy up) (s fma(g (1 - s), fma(3 cubic, g2, linear), 1)),  dup = dy (g s).
+struct GeluGatedBackward : GatedUnitBackward {
+  static constexpr std::string_view kName = "gelu_gated_backward";
+};
+
 // Gated unit with PolyNorm, Zhuo et al., "Polynomial composition activations", 2024, over the whole
 // row of F: N(z) = z / sqrt(mean z z + epsilon), w = [cubic, square, linear],
 //   y = (w0 N(g^3) + w1 N(g^2) + w2 N(g) + b) up
@@ -151,6 +165,6 @@ struct PolyNormGatedBackward {
 
 #define NAITE_ELEMENTWISE_OPERATIONS(OP)                                                        \
   OP(Embed), OP(EmbedBackward), OP(RmsNorm), OP(RmsNormBackward), OP(Gated), OP(GatedBackward), \
-      OP(PolyNormGated), OP(PolyNormGatedBackward)
+      OP(GeluGated), OP(GeluGatedBackward), OP(PolyNormGated), OP(PolyNormGatedBackward)
 
 }  // namespace naite::kernels

@@ -112,6 +112,36 @@ void Reference<Real>::run(const GatedBackward& op) const {
 
 namespace {
 
+// s of the formula; g2 = g g.
+template <class Real>
+Real gelu_share(Real g, Real g2) {
+  return sigmoid(g * fma(Real(GeluGated::kCubic), g2, Real(GeluGated::kLinear)));
+}
+
+}  // namespace
+
+template <class Real>
+void Reference<Real>::run(const GeluGated& op) const {
+  for (int64_t i = 0; i < op.y.size(); ++i) {
+    const Real g = load<Real>(op.gate, i);
+    store<Real>(op.y, i, (g * gelu_share(g, g * g)) * load<Real>(op.up, i));
+  }
+}
+
+template <class Real>
+void Reference<Real>::run(const GeluGatedBackward& op) const {
+  for (int64_t i = 0; i < op.dy.size(); ++i) {
+    const Real g = load<Real>(op.gate, i), g2 = g * g, d = load<Real>(op.dy, i);
+    const Real s = gelu_share(g, g2);
+    const Real turn = fma(Real(3 * GeluGated::kCubic), g2, Real(GeluGated::kLinear));
+    put<Real>(op.dgate, i,
+              (d * load<Real>(op.up, i)) * (s * fma(g * (Real{1} - s), turn, Real{1})));
+    put<Real>(op.dup, i, d * (g * s));
+  }
+}
+
+namespace {
+
 // The polynomial of one row of gates: coefficients c_n = a_n r_n, n = 1, 2, 3, and the bias.
 template <class Real>
 struct RowPolynomial {
@@ -261,6 +291,8 @@ NAITE_REFERENCE(RmsNorm)
 NAITE_REFERENCE(RmsNormBackward)
 NAITE_REFERENCE(Gated)
 NAITE_REFERENCE(GatedBackward)
+NAITE_REFERENCE(GeluGated)
+NAITE_REFERENCE(GeluGatedBackward)
 NAITE_REFERENCE(PolyNormGated)
 NAITE_REFERENCE(PolyNormGatedBackward)
 NAITE_REFERENCE(SumSquares)

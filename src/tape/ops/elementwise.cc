@@ -80,6 +80,7 @@ struct GatedUnit {
   }
 };
 using Gated = GatedUnit<kernels::Gated, kernels::GatedBackward>;
+using GeluGated = GatedUnit<kernels::GeluGated, kernels::GeluGatedBackward>;
 
 // Inputs: gate, up, weight, bias. Outputs: y, rstd.
 struct PolyNormGated {
@@ -125,6 +126,8 @@ Normed add_rms_norm(Tensor x, Tensor delta, Tensor weight, double epsilon) {
 }
 
 Tensor silu_mul(Tensor gate, Tensor up) { return gate.tape->record(Gated{}, {gate, up})[0]; }
+
+Tensor gelu_mul(Tensor gate, Tensor up) { return gate.tape->record(GeluGated{}, {gate, up})[0]; }
 
 Tensor poly_norm_mul(Tensor gate, Tensor up, Tensor weight, Tensor bias, double epsilon) {
   return gate.tape->record(PolyNormGated{epsilon}, {gate, up, weight, bias})[0];
