@@ -34,6 +34,7 @@ json small_motif(const std::string& form) {
   if (form == "motif_3to1")
     config.update({{"num_attention_heads", 8}, {"num_noise_heads", 2}, {"num_key_value_heads", 2}});
   if (form == "motif_4to1") config.update({{"num_attention_heads", 10}, {"num_noise_heads", 2}});
+  if (form == "motif_gelu") config["hidden_act"] = "gelu_pytorch_tanh";
   if (form == "motif_silu")
     config.update(
         {{"hidden_act", "silu"},
@@ -174,7 +175,7 @@ class Family : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Models, Family,
                          testing::Values("llama", "llama_tied", "llama_biased", "mistral", "qwen2",
                                          "qwen3", "motif", "motif_3to1", "motif_4to1", "motif_silu",
-                                         "tri", "smollm3"),
+                                         "motif_gelu", "tri", "smollm3"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(Family, GradientsAreDerivativesUnderThePlan) {

@@ -102,6 +102,7 @@ Tensor Motif::lambda(Tape& tape, int64_t index, const std::string& layer) const 
 
 Tensor Motif::activate(Tape& tape, Tensor gate, Tensor up, const std::string& name) const {
   if (c_.hidden_act == "silu") return Decoder::activate(tape, gate, up, name);
+  if (c_.hidden_act == "gelu_pytorch_tanh") return tape::gelu_mul(gate, up);
   const Tensor weight = vector(tape, name + ".act_fn.weight", 3, 0, 1.0 / 3);
   const Tensor bias = vector(tape, name + ".act_fn.bias", 1, 0, 0);
   return tape::poly_norm_mul(gate, up, weight, bias, kPolyNormEpsilon);
@@ -155,7 +156,8 @@ Result<std::unique_ptr<Model>> make_motif(Table& table) {
   read_motif_heads(table, c);
   read_decoder(table, {32768}, c);
   c.attn_rms_norm_eps = table.number("attn_rms_norm_eps", 1e-5, 0, 1);
-  c.hidden_act = table.choice("hidden_act", "poly_norm", {"poly_norm", "silu"});
+  c.hidden_act =
+      table.choice("hidden_act", "poly_norm", {"poly_norm", "silu", "gelu_pytorch_tanh"});
   for (const char* key : {"use_bias", "absolute_position_embedding", "use_sliding_window"})
     if (table.boolean(key, false)) table.reject(key, "false");
   table.ignore({"sliding_window"});  // not used
