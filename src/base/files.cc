@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 
 #include "base/json_text.h"
@@ -25,7 +24,7 @@ namespace {
 constexpr std::string_view kTemporaryPrefix = ".tmp-";
 
 Error file_error(std::string_view verb, const fs::path& path) {
-  return fail("cannot {} {}: {}", verb, path.string(), std::strerror(errno));
+  return system_error(errno, "cannot {} {}", verb, path.string());
 }
 
 fs::path temporary_name(const fs::path& path) {
@@ -54,7 +53,7 @@ Status sync_directory(const fs::path& path) { return sync_path(path, O_RDONLY | 
 Status sync_tree(const fs::path& root) {
   std::error_code code;
   for (fs::recursive_directory_iterator it(root, code), end; it != end; it.increment(code)) {
-    if (code) return fail("cannot read {}: {}", root.string(), code.message());
+    if (code) return system_error(code.value(), "cannot read {}", root.string());
     if (it->is_regular_file()) NAITE_TRY(sync_path(it->path(), O_RDONLY));
     if (it->is_directory()) NAITE_TRY(sync_directory(it->path()));
   }
@@ -102,14 +101,14 @@ Status make_directories(const fs::path& path) {
   const fs::path parent = parent_of(path);
   if (parent != path) NAITE_TRY(make_directories(parent));
   fs::create_directory(path, code);
-  if (code) return fail("cannot create directory {}: {}", path.string(), code.message());
+  if (code) return system_error(code.value(), "cannot create directory {}", path.string());
   return sync_directory(parent);
 }
 
 Status remove_tree(const fs::path& path) {
   std::error_code code;
   fs::remove_all(path, code);
-  if (code) return fail("cannot remove {}: {}", path.string(), code.message());
+  if (code) return system_error(code.value(), "cannot remove {}", path.string());
   return {};
 }
 
@@ -119,7 +118,7 @@ Result<std::vector<std::string>> list_directory(const fs::path& path) {
   fs::directory_iterator it(path, code);
   for (; !code && it != fs::directory_iterator(); it.increment(code))
     names.push_back(it->path().filename().string());
-  if (code) return fail("cannot list {}: {}", path.string(), code.message());
+  if (code) return system_error(code.value(), "cannot list {}", path.string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -236,7 +235,7 @@ Result<FileLock> FileLock::acquire(const fs::path& path, std::string_view what) 
   if (descriptor < 0) return file_error("write", path);
   if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     ::close(descriptor);
-    return fail("{} is in use by another naite process: wait for it or stop it", what);
+    return unable("{} is in use by another naite process: wait for it or stop it", what);
   }
   return FileLock(descriptor);
 }

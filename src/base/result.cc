@@ -2,6 +2,7 @@
 #include "base/result.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/shown.h"
 
@@ -15,6 +16,22 @@ constexpr size_t kBeginBytes = 700, kEndBytes = 300;
 bool is_inside_letter(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
 
 }  // namespace
+
+ErrorKind kind_of_system_error(int code) {
+  switch (code) {
+    case ENOENT:
+    case ENOTDIR:
+      return ErrorKind::kMissing;
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case EINVAL:
+    case ENXIO:
+      return ErrorKind::kWrong;
+    default:
+      return ErrorKind::kUnable;
+  }
+}
 
 std::string one_line(std::string text) {
   std::replace_if(

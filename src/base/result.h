@@ -8,6 +8,7 @@
 //   use(*text);
 #include <fmt/format.h>
 
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,8 +18,17 @@
 
 namespace naite {
 
+// What an error says about that which was looked at.
+enum class ErrorKind {
+  kWrong,    // it is not as it must be
+  kMissing,  // it is not there
+  kUnable,   // nothing: this machine, a server or the time given did not let us find out
+  kRefused,  // it may be as it must be; whoever asks has a rule of his own that refuses it
+};
+
 struct Error {
   std::string message;
+  ErrorKind kind = ErrorKind::kWrong;
 };
 
 // The text without control characters and cut after some thousand bytes: messages quote names and
@@ -29,6 +39,36 @@ std::string one_line(std::string text);
 template <class... Args>
 [[nodiscard]] Error fail(fmt::format_string<Args...> format, Args&&... args) {
   return Error{one_line(fmt::format(format, std::forward<Args>(args)...))};
+}
+
+template <class... Args>
+[[nodiscard]] Error missing(fmt::format_string<Args...> format, Args&&... args) {
+  return Error{one_line(fmt::format(format, std::forward<Args>(args)...)), ErrorKind::kMissing};
+}
+template <class... Args>
+[[nodiscard]] Error unable(fmt::format_string<Args...> format, Args&&... args) {
+  return Error{one_line(fmt::format(format, std::forward<Args>(args)...)), ErrorKind::kUnable};
+}
+template <class... Args>
+[[nodiscard]] Error refused(fmt::format_string<Args...> format, Args&&... args) {
+  return Error{one_line(fmt::format(format, std::forward<Args>(args)...)), ErrorKind::kRefused};
+}
+// Another error in other words.
+template <class... Args>
+[[nodiscard]] Error rephrased(const Error& error, fmt::format_string<Args...> format,
+                              Args&&... args) {
+  return Error{one_line(fmt::format(format, std::forward<Args>(args)...)), error.kind};
+}
+
+// What the system's error `code` (errno) says of a file: that it is not there, that it is no such
+// file, or nothing about it.
+ErrorKind kind_of_system_error(int code);
+// system_error(errno, "cannot read {}", path): what could not be done, and the system's reason.
+template <class... Args>
+[[nodiscard]] Error system_error(int code, fmt::format_string<Args...> format, Args&&... args) {
+  return Error{one_line(fmt::format("{}: {}", fmt::format(format, std::forward<Args>(args)...),
+                                    std::strerror(code))),
+               kind_of_system_error(code)};
 }
 
 template <class T>
@@ -81,17 +121,16 @@ class [[nodiscard]] Status {
 }  // namespace naite
 
 // NAITE_TRY(expression): return its error from this function, if it has one.
-#define NAITE_TRY(expression)                                   \
-  do {                                                          \
-    if (auto naite_try = (expression); !naite_try.ok())         \
-      return naite_try.error();                                 \
+#define NAITE_TRY(expression)                                                     \
+  do {                                                                            \
+    if (auto naite_try = (expression); !naite_try.ok()) return naite_try.error(); \
   } while (0)
 
 #define NAITE_CONCAT_INNER(a, b) a##b
 #define NAITE_CONCAT(a, b) NAITE_CONCAT_INNER(a, b)
 // NAITE_ASSIGN(declaration, expression): declare from the value, or return the error.
-#define NAITE_ASSIGN(declaration, expression)                            \
-  auto NAITE_CONCAT(naite_result_, __LINE__) = (expression);             \
-  if (!NAITE_CONCAT(naite_result_, __LINE__).ok())                       \
-    return NAITE_CONCAT(naite_result_, __LINE__).error();                \
+#define NAITE_ASSIGN(declaration, expression)                \
+  auto NAITE_CONCAT(naite_result_, __LINE__) = (expression); \
+  if (!NAITE_CONCAT(naite_result_, __LINE__).ok())           \
+    return NAITE_CONCAT(naite_result_, __LINE__).error();    \
   declaration = *std::move(NAITE_CONCAT(naite_result_, __LINE__))

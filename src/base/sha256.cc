@@ -7,7 +7,6 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
 
 namespace naite {
 
@@ -67,7 +66,7 @@ std::string sha256_hex(std::string_view data) {
 
 Result<std::string> sha256_file(const std::filesystem::path& path, const std::atomic<bool>* stop) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return fail("cannot read {}: {}", path.string(), std::strerror(errno));
+  if (descriptor < 0) return system_error(errno, "cannot read {}", path.string());
   Sha256 hash;
   std::array<char, size_t{1} << 15> buffer;
   ssize_t n = 0;
@@ -79,8 +78,8 @@ Result<std::string> sha256_file(const std::filesystem::path& path, const std::at
   } while (!stopped && (n > 0 || (n < 0 && errno == EINTR)));
   const int error = errno;
   ::close(descriptor);
-  if (stopped) return fail("interrupted while {} was checked; start again", path.string());
-  if (n < 0) return fail("cannot read {}: {}", path.string(), std::strerror(error));
+  if (stopped) return unable("interrupted while {} was checked; start again", path.string());
+  if (n < 0) return system_error(error, "cannot read {}", path.string());
   return hash.hex();
 }
 

@@ -181,7 +181,7 @@ Result<std::vector<std::string>> files_below(const fs::path& directory) {
   fs::recursive_directory_iterator it(directory, code);
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code))
     if (it->is_regular_file()) out.push_back(fs::relative(it->path(), directory).string());
-  if (code) return fail("cannot list {}: {}", directory.string(), code.message());
+  if (code) return system_error(code.value(), "cannot list {}", directory.string());
   std::erase(out, kRecord);
   std::sort(out.begin(), out.end());
   return out;

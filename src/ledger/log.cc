@@ -19,7 +19,9 @@ Result<std::string> read_plain_file(const fs::path& path, uintmax_t bytes_max) {
   std::error_code code;
   const fs::file_status status = fs::symlink_status(path, code);
   if (status.type() == fs::file_type::not_found)
-    return fail("{} is missing: the log is not whole", path.string());
+    return missing("{} is missing: the log is not whole", path.string());
+  if (status.type() == fs::file_type::none)
+    return system_error(code.value(), "cannot read {}", path.string());
   if (status.type() != fs::file_type::regular) return fail("{} is no plain file", path.string());
   if (const uintmax_t size = fs::file_size(path, code); code || size > bytes_max)
     return fail("{} has {} bytes, at most {} are allowed", path.string(), size, bytes_max);
@@ -74,7 +76,7 @@ Status remove_unfinished_below(const fs::path& directory) {
   fs::recursive_directory_iterator it(directory, code);
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code))
     if (it->is_directory()) NAITE_TRY(remove_unfinished(it->path()));
-  if (code) return fail("cannot list {}: {}", directory.string(), code.message());
+  if (code) return system_error(code.value(), "cannot list {}", directory.string());
   return {};
 }
 

@@ -182,7 +182,7 @@ Result<std::vector<std::string>> ModelManifest::names_in(const fs::path& directo
                   it->path().string());
     if (name != kModelSignatureFile) out.push_back(std::move(name));
   }
-  if (code) return fail("cannot list {}: {}", directory.string(), code.message());
+  if (code) return system_error(code.value(), "cannot list {}", directory.string());
   std::sort(out.begin(), out.end());
   return out;
 }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "ledger/encoding.h"
 
@@ -29,7 +28,7 @@ Result<StoredCheckpoint::Stamp> StoredCheckpoint::stamp_of(const std::string& fi
   const fs::path path = directory_ / file;
   struct stat found {};
   if (::stat(path.c_str(), &found) != 0)
-    return fail("cannot read {}: {}", path.string(), std::strerror(errno));
+    return system_error(errno, "cannot read {}", path.string());
   return Stamp{found.st_dev, found.st_ino, static_cast<uint64_t>(found.st_size),
                found.st_mtim.tv_sec, found.st_mtim.tv_nsec};
 }
