@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kVersion = 1;
 constexpr int64_t kMax = INT64_MAX;
+constexpr int64_t kShardMax = int64_t{1} << 48;  // tokens: their bytes can still be counted
 
 json split_to_json(const ManifestSplit& split) {
   json shards = json::array();
@@ -61,8 +62,8 @@ ManifestSplit read_split(Table& parent, std::string_view key) {
   table.adopt(read_list(table, "shards", [&](Table& entry) {
     ManifestShard shard;
     shard.file = entry.string("file");
-    shard.tokens = entry.integer("tokens", {}, 0, kMax);
-    shard.documents = entry.integer("documents", {}, 0, kMax);
+    shard.tokens = entry.integer("tokens", {}, 0, kShardMax);
+    shard.documents = entry.integer("documents", {}, 0, kShardMax);
     shard.sha256 = entry.string("sha256");
     shard.starts_sha256 = entry.string("starts_sha256");
     shard.weights_sha256 = entry.string("weights_sha256", "");

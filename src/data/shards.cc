@@ -14,13 +14,22 @@ namespace {
 constexpr int64_t kShardTokensMax = int64_t{1} << 28;
 constexpr size_t kBufferBytes = size_t{1} << 20;
 
-Status check_file(const fs::path& path, const std::string& sha256, const std::atomic<bool>* stop) {
-  NAITE_ASSIGN(const std::string found, sha256_file(path, stop));
-  if (found == sha256) return {};
+Error changed(const fs::path& path, std::string_view what) {
   return fail(
-      "{}: its SHA-256 is not what manifest.json says: the file was changed or damaged; "
-      "remove the folder {} to pack the text again",
-      path.string(), path.parent_path().string());
+      "{}: its {} is not what manifest.json says: the file was changed or damaged; remove the "
+      "folder {} to pack the text again",
+      path.string(), what, path.parent_path().string());
+}
+
+// The size first: a file may seem to have any number of bytes and take no place on the disk.
+Status check_file(const fs::path& path, int64_t bytes, const std::string& sha256,
+                  const std::atomic<bool>* stop) {
+  std::error_code code;
+  const uintmax_t size = fs::file_size(path, code);
+  if (code) return system_error(code.value(), "cannot read {}", path.string());
+  if (size != static_cast<uintmax_t>(bytes)) return changed(path, "size");
+  NAITE_ASSIGN(const std::string found, sha256_file(path, stop));
+  return found == sha256 ? Status() : changed(path, "SHA-256");
 }
 
 }  // namespace
@@ -187,21 +196,25 @@ Status check_shards(const fs::path& directory, const Manifest& manifest, ThreadP
                     const std::atomic<bool>* stop) {
   struct Check {
     fs::path path;
+    int64_t bytes;
     const std::string* sha256;
   };
   std::vector<Check> checks;
   for (const ManifestSource& source : manifest.sources)
     for (const ManifestSplit* split : {&source.train, &source.validation})
       for (const ManifestShard& shard : split->shards) {
-        checks.push_back({directory / shard.file, &shard.sha256});
-        checks.push_back({directory / starts_name(shard.file), &shard.starts_sha256});
+        checks.push_back(
+            {directory / shard.file, shard.tokens * manifest.token_bytes, &shard.sha256});
+        checks.push_back(
+            {directory / starts_name(shard.file), shard.documents * 8, &shard.starts_sha256});
         if (shard.has_weights())
-          checks.push_back({directory / weights_name(shard.file), &shard.weights_sha256});
+          checks.push_back(
+              {directory / weights_name(shard.file), shard.tokens * 4, &shard.weights_sha256});
       }
   std::vector<Status> found(checks.size());
   pool.run(static_cast<int64_t>(checks.size()), [&](int64_t task, int) {
     const Check& check = checks[static_cast<size_t>(task)];
-    found[static_cast<size_t>(task)] = check_file(check.path, *check.sha256, stop);
+    found[static_cast<size_t>(task)] = check_file(check.path, check.bytes, *check.sha256, stop);
   });
   for (const Status& status : found) NAITE_TRY(status);
   return {};

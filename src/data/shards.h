@@ -82,7 +82,8 @@ class SplitReader {
   std::vector<int64_t> document_begins_ = {0};  // first document of each shard, and the end
 };
 
-// Compares every shard with its checksums. Once `stop`, if given, is set, it ends with an error.
+// Compares every shard with its size and then with its checksums. Once `stop`, if given, is set, it
+// ends with an error.
 Status check_shards(const std::filesystem::path& directory, const Manifest& manifest,
                     ThreadPool& pool, const std::atomic<bool>* stop = nullptr);
 
