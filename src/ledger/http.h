@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // HTTP for logs, witnesses and published runs (libcurl). A server is a stranger: it may lie about
-// sizes, send without end, stall, send somebody elsewhere. So: http and https only, redirects to
-// these only (never from https down to http) and few, caps on headers and bodies that hold whatever
-// the headers promise, time limits on connecting and on stalling, no compression, no cookies.
-// Every error is one line that begins with the URL and says the cause.
+// sizes, send without end or drop by drop, stall, send somebody elsewhere. So: http and https only;
+// few redirects, and only on the same server (ledger/http_target.h); caps on headers and bodies
+// that hold whatever the headers promise; a time by which so many bytes must have come; no
+// compression, no cookies. And in all no more than the budget, which is for whoever asks to know.
+// Every error is one line that begins with the URL and says the cause; that a server does not have
+// a file is ErrorKind::kMissing, bytes that differ from a promise are kWrong, all else is kUnable.
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -14,6 +16,7 @@
 #include <string_view>
 
 #include "base/base.h"
+#include "ledger/http_target.h"
 
 namespace naite::ledger {
 
@@ -21,6 +24,8 @@ struct HttpOptions {
   int64_t connect_seconds = 20;
   // Ends a transfer that for so long brings fewer bytes a second than this.
   int64_t stall_seconds = 30, stall_bytes = 64;
+  // And one that took longer than this, and a second more for each of so many bytes that came.
+  int64_t patience_seconds = 60, bytes_per_second = 8192;
   // Ends what is under way when it becomes true.
   const std::atomic<bool>* stop = nullptr;
   // Called with the bytes of the body that have come, and all of them or -1 if that is not known.
@@ -32,12 +37,11 @@ struct HttpResponse {
   std::string content_type, body;
 };
 
-// An http or https address with a host and without user, password, query or fragment; comes back
-// without slashes at its end.
-Result<std::string> check_http_url(std::string_view url);
-inline bool is_http_url(std::string_view text) {
-  return text.starts_with("http://") || text.starts_with("https://");
-}
+// What all requests together may bring, and how many they may be. With `bytes_per_second` this
+// bounds the time as well.
+struct HttpBudget {
+  int64_t bytes = INT64_MAX, requests = INT64_MAX;
+};
 
 // One connection after another, from one thread at a time.
 class HttpClient {
@@ -46,6 +50,9 @@ class HttpClient {
   HttpClient(HttpClient&&) noexcept;
   HttpClient& operator=(HttpClient&&) noexcept;
   ~HttpClient();
+
+  // From now on no more than this.
+  void set_budget(HttpBudget budget) { budget_ = budget; }
 
   // Any status is a response; an error is that no whole one came, or one of more than `bytes_max`.
   Result<HttpResponse> get(const std::string& url, int64_t bytes_max);
@@ -66,10 +73,13 @@ class HttpClient {
  private:
   struct Transfer;
   Result<HttpResponse> perform(Transfer& transfer);
+  Result<HttpResponse> follow(Transfer& transfer);
   Status transfer_file(const std::string& url, const std::filesystem::path& path, int64_t bytes_max,
                        bool& resumed);
 
   HttpOptions options_;
+  HttpBudget budget_;
+  bool met_public_ = false;  // a server on the internet has answered
   std::unique_ptr<void, void (*)(void*)> curl_;
 };
 

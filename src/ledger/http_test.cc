@@ -3,6 +3,7 @@
 #include "ledger/http.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -120,6 +121,137 @@ TEST_F(Http, LeadsElsewhere) {
   server_->lie("/moved", redirect(server_->url("/other")));
   server_->lie("/other", [](const Request&, const Connection& c) { c.respond(200, "here"); });
   EXPECT_EQ(*HttpClient(options_).fetch(server_->url("/moved"), 10), "here");
+}
+
+// The address of a redirect, or why it is refused.
+std::string led(const std::string& from, const std::string& location) {
+  const Result<std::string> to = redirected(from, location);
+  return to.ok() ? *to : to.error().message;
+}
+
+TEST_F(Http, StaysOnItsServer) {
+  TestServer inner(directory_ / "www");
+  lie([&](const Request&, const Connection& c) {
+    c.respond(302, "", fmt::format("Location: {}\r\n", inner.url("/latest/meta-data")));
+  });
+  must_fail("another server");
+  EXPECT_TRUE(inner.take_requests().empty());
+  // A redirect with an endless body is left at once.
+  server_->lie("/moved", [](const Request&, const Connection& c) {
+    c.send("HTTP/1.1 302 Found\r\nLocation: /here\r\nContent-Length: 99999999999\r\n\r\n");
+    while (c.send(std::string(1000, 'x'))) {
+    }
+  });
+  server_->lie("/here", [](const Request&, const Connection& c) { c.respond(200, "here"); });
+  EXPECT_EQ(*HttpClient(options_).fetch(server_->url("/moved"), 10), "here");
+  const std::string run = "http://example.org/run";
+  EXPECT_EQ(led(run, "/other"), "http://example.org/other");
+  EXPECT_EQ(led(run, "other"), "http://example.org/other");
+  EXPECT_EQ(led(run, "//EXAMPLE.org:80/x"), "http://EXAMPLE.org:80/x");
+  EXPECT_EQ(led(run, "https://example.org/run"), "https://example.org/run");
+  EXPECT_EQ(led("https://example.org:443/run", "https://example.org/x"), "https://example.org/x");
+  for (const char* to :
+       {"http://example.org:8080/", "https://example.org:8443/", "http://www.example.org/run",
+        "http://127.0.0.1/", "//127.0.0.1/x", "http://example.org.evil.example/"})
+    EXPECT_NE(led(run, to).find("another server"), std::string::npos) << led(run, to);
+  EXPECT_NE(led("http://example.org:8080/run", "https://example.org/run").find("another"),
+            std::string::npos);
+  for (const char* to : {"http://example.org/run", "ftp://example.org/", "file:///etc/passwd"})
+    EXPECT_NE(led("https://example.org/run", to).find("only http and https"), std::string::npos);
+  EXPECT_NE(led(run, "http://user:word@example.org/x").find("no plain"), std::string::npos);
+  EXPECT_FALSE(redirected(run, "http://").ok());
+}
+
+// What is public may change to nothing else; there is no such server to test it with.
+TEST_F(Http, KnowsAddressesOfTheInternet) {
+  for (const char* inner : {"127.0.0.1",
+                            "127.9.9.9",
+                            "10.1.2.3",
+                            "172.16.0.1",
+                            "172.31.255.255",
+                            "192.168.1.1",
+                            "169.254.169.254",
+                            "100.64.0.1",
+                            "100.127.0.1",
+                            "0.0.0.0",
+                            "224.0.0.1",
+                            "240.0.0.1",
+                            "255.255.255.255",
+                            "198.19.0.1",
+                            "::1",
+                            "::",
+                            "fe80::1%eth0",
+                            "fe80::1",
+                            "fc00::1",
+                            "fd12::1",
+                            "ff02::1",
+                            "::ffff:127.0.0.1",
+                            "::ffff:10.0.0.1",
+                            "64:ff9b::a00:1",
+                            "2002:7f00:1::",
+                            "2002:c0a8:101::1"})
+    EXPECT_TRUE(is_inner_address(std::string(inner))) << inner;
+  for (const char* outer : {"8.8.8.8", "126.255.255.255", "128.0.0.1", "172.15.0.1", "172.32.0.1",
+                            "100.63.0.1", "100.128.0.1", "192.167.0.1", "223.255.255.255",
+                            "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"})
+    EXPECT_FALSE(is_inner_address(std::string(outer))) << outer;
+}
+
+TEST_F(Http, GivesUpWhereItDrips) {
+  options_.patience_seconds = 1;
+  options_.bytes_per_second = 1'000'000;
+  lie([](const Request&, const Connection& c) {
+    c.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    while (c.send(std::string(20, 'x'))) ::usleep(20'000);
+  });
+  must_fail("too slow");
+  EXPECT_NE(download().error().message.find("too slow"), std::string::npos);
+}
+
+TEST_F(Http, KeepsToItsBudget) {
+  HttpClient client(options_);
+  client.set_budget({700'000, 100});
+  EXPECT_TRUE(client.fetch(server_->url("/file"), 300'000).ok());
+  EXPECT_TRUE(client.fetch(server_->url("/file"), 300'000).ok());
+  const Result<std::string> third = client.fetch(server_->url("/file"), 300'000);
+  ASSERT_FALSE(third.ok());
+  EXPECT_NE(third.error().message.find("more than this can be in all"), std::string::npos);
+  client.set_budget({700'000, 1});
+  EXPECT_TRUE(client.fetch(server_->url("/file"), 300'000).ok());
+  const Result<std::string> fourth = client.fetch(server_->url("/file"), 300'000);
+  ASSERT_FALSE(fourth.ok());
+  EXPECT_NE(fourth.error().message.find("one more file"), std::string::npos);
+}
+
+TEST_F(Http, SaysWhatAnErrorIsAbout) {
+  const auto kind_of = [&](TestServer::Handler handler) {
+    server_->be_honest();
+    lie(std::move(handler));
+    fs::remove(directory_ / "got");
+    return download().error().kind;
+  };
+  for (const int status : {403, 429, 500, 503})
+    EXPECT_EQ(kind_of([=](const Request&, const Connection& c) { c.respond(status, "no"); }),
+              ErrorKind::kUnable);
+  for (const int status : {404, 410})
+    EXPECT_EQ(kind_of([=](const Request&, const Connection& c) { c.respond(status, "no"); }),
+              ErrorKind::kMissing);
+  EXPECT_EQ(kind_of([](const Request&, const Connection& c) { c.respond(200, "other"); }),
+            ErrorKind::kWrong);
+  EXPECT_EQ(kind_of([](const Request&, const Connection& c) {
+              c.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort");
+            }),
+            ErrorKind::kUnable);
+  EXPECT_EQ(HttpClient(options_).fetch("http://127.0.0.1:1/x", 10).error().kind,
+            ErrorKind::kUnable);
+  // More than the disk has room for is not begun.
+  lie([](const Request&, const Connection& c) {
+    c.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\nx");
+    c.stall();
+  });
+  const Status full = download(INT64_MAX);
+  EXPECT_EQ(full.error().kind, ErrorKind::kUnable);
+  EXPECT_NE(full.error().message.find("make room"), std::string::npos) << full.error().message;
 }
 
 TEST_F(Http, RefusesOtherAddresses) {
