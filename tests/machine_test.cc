@@ -99,12 +99,13 @@ TEST_F(Machine, AFullDiskBehindTheOutputIsAnError) {
   for (const auto& [command, input] : commands) {
     Streams streams{input.empty() ? "/dev/null" : input.c_str(), "/dev/full"};
     const std::string name = fmt::format("{}", fmt::join(command, " "));
-    EXPECT_EQ(ended(command, streams), 1) << name;
+    const int failed = command[0] == "verify" ? 2 : 1;  // its 1 says that the run does not hold
+    EXPECT_EQ(ended(command, streams), failed) << name;
     EXPECT_EQ(said(), "naite: cannot write to standard output: No space left on device\n") << name;
     streams.out = "/dev/null";
     streams.closed[1] = true;
     fs::remove_all(fresh("exported"));
-    EXPECT_EQ(ended(command, streams), 1) << name << ", closed";
+    EXPECT_EQ(ended(command, streams), failed) << name << ", closed";
     EXPECT_EQ(said(), "naite: cannot write to standard output: Bad file descriptor\n") << name;
   }
 }
@@ -373,10 +374,38 @@ TEST_F(Machine, AYoungRunIsNotAccused) {
   }
   ASSERT_EQ(run(train(path, {"--stop-after-step", "6"})).exit_code, 0);
   const Ended nowhere = run({"verify", path, "--from", "3", "--to", "4"});
-  EXPECT_EQ(nowhere.exit_code, 1);
+  EXPECT_EQ(nowhere.exit_code, 2);  // the question is wrong, not the run
   EXPECT_NE(nowhere.err.find("no stored states 3 and 4"), std::string::npos) << nowhere.err;
   EXPECT_EQ(nowhere.out, "");
 }
 
 }  // namespace
+// 0, 1 and 2: it holds, it does not, nobody knows.
+TEST_F(Machine, TheAnswersOfVerifyHaveExitCodesOfTheirOwn) {
+  const std::string path = fresh("answers");
+  ASSERT_EQ(run(train(path, {"--stop-after-step", "2"})).exit_code, 0);
+  const auto answer = [&](const Words& more) {
+    const Ended ended = run(with({"verify"}, more));
+    EXPECT_EQ(ended.out.find("is not what its log claims") != std::string::npos,
+              ended.exit_code == 1)
+        << ended.out;
+    return ended.exit_code;
+  };
+  EXPECT_EQ(answer({path}), 0);
+  const std::string nowhere = fresh("nowhere");
+  for (const Words& mistake :
+       {Words{nowhere}, Words{directory_.string()}, Words{path, "--policy", nowhere},
+        Words{path, "--combine", nowhere}, Words{path, "--text", nowhere},
+        Words{path, "--from", "1", "--to", "99"}, Words{path, "--sample", "0"},
+        Words{"http://127.0.0.1:1/run", "--cache", fresh("cache")}})
+    EXPECT_EQ(answer(mistake), 2) << fmt::format("{}", fmt::join(mistake, " "));
+  const std::string shard = path + "/data/00-licence-train-00000.tokens";
+  std::string tokens = *read_file(shard);
+  tokens[100] ^= 1;
+  ASSERT_TRUE(write_file(shard, tokens).ok());
+  EXPECT_EQ(answer({path}), 1);
+  fs::remove(shard);
+  EXPECT_EQ(answer({path}), 1);
+}
+
 }  // namespace naite

@@ -59,7 +59,7 @@ void expand_home_in_paths(CLI::App& app) {
 int report_error(const Error& error) {
   std::fflush(stdout);
   tell("naite: {}\n", error.message);
-  return 1;
+  return failure_code();
 }
 
 const std::atomic<bool>& watch_signals(int exit_code) {

@@ -2,8 +2,9 @@
 #pragma once
 // The sub-commands of `naite`: one small file each, listed in naite_main.cc. A command adds itself
 // to the CLI and sets `exit_code` when it ran. Exit codes: 0 done, 1 failed, 2 wrong usage or a
-// surprise that no folder caught. Only this folder prints (output.h) or exits; errors are one line
-// on stderr that says what, where and what to do.
+// surprise that no folder caught; where 1 is an answer (set_failure_code), 2 also says that there
+// is none. Only this folder prints (output.h) or exits; errors are one line on stderr that says
+// what, where and what to do.
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <memory>
@@ -28,7 +29,7 @@ void add_verify(CLI::App& app, int& exit_code);
 void add_publish(CLI::App& app, int& exit_code);
 void add_follow(CLI::App& app, int& exit_code);
 
-// Prints "naite: MESSAGE" on stderr and returns 1.
+// Prints "naite: MESSAGE" on stderr and returns failure_code().
 int report_error(const Error& error);
 
 // Makes every option and argument that is a path take `~` for the home directory: shells expand it

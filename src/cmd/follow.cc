@@ -101,6 +101,8 @@ Status run_follow(const FollowArguments& arguments) {
         return {};
       }
     } else if (mirror.contradicted() || arguments.once || !succeeded) {
+      // What was served is wrong, or there was nothing to judge.
+      if (followed.error().kind == ErrorKind::kWrong) set_failure_code(1);
       return followed.error();
     } else {
       tell("naite: {}; trying again\n", followed.error().message);
@@ -127,9 +129,11 @@ void add_follow(CLI::App& app, int& exit_code) {
   command->add_flag("--json", arguments->as_json, "Print one JSON object for each checkpoint");
   command->footer(
       "Example: naite follow https://example.org/runs/quickstart quickstart\n"
-      "Ends when the run has ended; Ctrl-C stops it, and it goes on where it was. Fails at once if "
-      "the log\nwas cut off or tells another history than before.");
+      "Ends when the run has ended; Ctrl-C stops it, and it goes on where it was. Exits 1 at once "
+      "if "
+      "the log\nwas cut off or tells another history than before, 2 if nothing could be brought.");
   command->callback([arguments, &exit_code] {
+    set_failure_code(2);
     const Status status = run_follow(*arguments);
     exit_code = status.ok() ? 0 : report_error(status.error());
   });

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -14,6 +15,7 @@ namespace naite::cmd {
 
 namespace {
 
+std::atomic<int> code_of_failures{1};
 bool pipes_kill = true;  // unless whoever started the process had it ignore SIGPIPE
 
 }  // namespace
@@ -50,6 +52,9 @@ void put_json(const nlohmann::json& value, int indent) { put_json_text(json_text
 
 void put_json_text(std::string_view json) { write_output(shown_json(json) + "\n"); }
 
+int failure_code() { return code_of_failures.load(); }
+void set_failure_code(int code) { code_of_failures = code; }
+
 int report_output_error(const OutputError& error) {
   if (error.code == EPIPE && pipes_kill) {
     std::signal(SIGPIPE, SIG_DFL);
@@ -57,7 +62,7 @@ int report_output_error(const OutputError& error) {
   }
   tell("naite: cannot write to standard output: {}\n",
        error.code == 0 ? "an earlier write failed" : std::strerror(error.code));
-  return 1;
+  return failure_code();
 }
 
 int finish_output(int exit_code) {

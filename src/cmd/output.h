@@ -5,9 +5,9 @@
 // over a line, begin one, or hide. What formats say themselves is printed as it is written.
 //
 // Standard output is the result, so a write to it that fails (a full disk, a closed stream) ends
-// the command: put() throws OutputError, which main() turns into one line and exit code 1. Standard
-// error is for people: nothing is lost for good where it cannot be written, so tell() never fails,
-// and training goes on when nobody looks any more.
+// the command: put() throws OutputError, which main() turns into one line and the exit code of
+// a failure. Standard error is for people: nothing is lost for good where it cannot be written, so
+// tell() never fails, and training goes on when nobody looks any more.
 #include <fmt/format.h>
 
 #include <nlohmann/json_fwd.hpp>
@@ -71,8 +71,13 @@ void put_json(const nlohmann::json& value, int indent = -1);
 void put_json_text(std::string_view json);
 std::string json_text(const nlohmann::json& value, int indent = -1);  // never throws
 
-// Says on standard error that the output could not be written; 1. A reader that went away (`|
-// head`) ends the process as it ends any other: by SIGPIPE, without a word.
+// The exit code of a command that could not do its work: 1. Of one whose 1 is an answer about what
+// it looked at, another one, so that nobody takes a full disk for that answer.
+int failure_code();
+void set_failure_code(int code);
+
+// Says on standard error that the output could not be written; failure_code(). A reader that went
+// away (`| head`) ends the process as it ends any other: by SIGPIPE, without a word.
 int report_output_error(const OutputError& error);
 
 // The exit code after all that libraries keep for standard output is written, too.

@@ -55,13 +55,22 @@ Result<verify::Selection> selection_of(const VerifyArguments& arguments) {
   return out;
 }
 
-void print_report(const verify::Report& report) {
-  for (const verify::Check& check : report.checks) {
-    const char* mark = check.outcome == verify::Outcome::kHolds   ? "holds"
-                       : check.outcome == verify::Outcome::kFails ? "FAILS"
-                                                                  : "open ";
-    put("{}  {:<10} {}\n", mark, check.name, check.detail);
+std::string_view mark_of(verify::Outcome outcome) {
+  switch (outcome) {
+    case verify::Outcome::kHolds:
+      return "holds";
+    case verify::Outcome::kFails:
+      return "FAILS";
+    case verify::Outcome::kOpen:
+      return "open ";
+    default:
+      return "can't";
   }
+}
+
+void print_report(const verify::Report& report) {
+  for (const verify::Check& check : report.checks)
+    put("{}  {:<10} {}\n", mark_of(check.outcome), check.name, check.detail);
   for (const verify::Replay& replay : report.replays)
     put("{}  steps {} to {}: {} ({})\n", replay.same_bits ? "holds" : "FAILS",
         replay.first_step + 1, replay.end_step, replay.same_bits ? "same bits" : "other bits",
@@ -72,7 +81,7 @@ void print_report(const verify::Report& report) {
         "{:.3g} if one was.\n",
         report.miss_tenth, report.miss_one);
   for (const verify::Verdict& verdict : report.verdicts)
-    put("{:<10} {}: {}\n", verdict.component, verdict.verdict, verdict.reason);
+    put("{:<13} {}: {}\n", verdict.component, verdict.verdict, verdict.reason);
   const nlohmann::json verifier = report.to_json()["verifier"];
   put("Verified by naite {} ({}, {}, binary {}).\n", verifier["version"].get<std::string>(),
       verifier["source_commit"].get<std::string>(), verifier["compiler"].get<std::string>(),
@@ -102,11 +111,33 @@ Result<std::optional<verify::Mirror>> mirror_of(const VerifyArguments& arguments
   return std::optional<verify::Mirror>(std::move(mirror));
 }
 
-Result<bool> run_verify(const VerifyArguments& arguments) {
+// What cannot be signed: a report about nothing, or one of a verifier who could not look.
+Status write_report(const verify::Report& report, const ledger::Keys& keys,
+                    const std::string& file) {
+  if (report.answer() == verify::Answer::kUnchecked)
+    return fail("no report was written: what could not be checked is nothing to sign");
+  NAITE_ASSIGN(const std::string signed_report, verify::sign_report(report, keys.log));
+  return write_file(file, signed_report);
+}
+
+int exit_code_of(verify::Answer answer) {
+  switch (answer) {
+    case verify::Answer::kHolds:
+      return 0;
+    case verify::Answer::kContradicted:
+      return 1;
+    default:
+      return 2;
+  }
+}
+
+Result<int> run_verify(const VerifyArguments& arguments) {
   verify::VerifyRequest request;
   request.run = arguments.run;
   request.text = arguments.text;
   request.fail_fast = arguments.fail_fast;
+  if (!arguments.text.empty() && !std::filesystem::is_directory(arguments.text))
+    return fail("--text {} is no folder", arguments.text);
   NAITE_ASSIGN(request.replay, selection_of(arguments));
   std::optional<ledger::Keys> keys;
   if (arguments.report.empty() != arguments.keys.empty())
@@ -118,7 +149,7 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
     NAITE_ASSIGN(request.policy, verify::Policy::load(arguments.policy));
   }
   NAITE_ASSIGN(const Machine machine, make_machine(arguments.threads));
-  request.stop = &watch_signals(1);
+  request.stop = &watch_signals(failure_code());
   const bool terminal = ::isatty(STDERR_FILENO) != 0;
   bool shown = false;
   if (terminal)
@@ -140,11 +171,8 @@ Result<bool> run_verify(const VerifyArguments& arguments) {
     put_json(report->to_json(), 2);
   else
     print_report(*report);
-  if (keys) {
-    NAITE_ASSIGN(const std::string signed_report, verify::sign_report(*report, keys->log));
-    NAITE_TRY(write_file(arguments.report, signed_report));
-  }
-  return report->holds();
+  if (keys) NAITE_TRY(write_report(*report, *keys, arguments.report));
+  return exit_code_of(report->answer());
 }
 
 }  // namespace
@@ -181,10 +209,12 @@ void add_verify(CLI::App& app, int& exit_code) {
       "Example: naite verify https://example.org/runs/quickstart --from 294 --to 367\n"
       "Example: naite verify RUN --all --shard 2/5 --report second.report --keys ~/keys\n"
       "Example: naite verify RUN --combine *.report --policy policy.toml\n"
-      "Exits 0 if everything that was checked holds, 1 if not.");
+      "Exits 0 if everything that was checked holds, 1 if something contradicts it, 2 if it could "
+      "not be\nchecked, or was asked for wrongly.");
   command->callback([arguments, &exit_code] {
-    const Result<bool> holds = run_verify(*arguments);
-    exit_code = !holds.ok() ? report_error(holds.error()) : *holds ? 0 : 1;
+    set_failure_code(2);
+    const Result<int> code = run_verify(*arguments);
+    exit_code = code.ok() ? *code : report_error(code.error());
   });
 }
 

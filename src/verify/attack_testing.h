@@ -12,6 +12,7 @@ struct Attack {
   std::function<void(Forger&)> forge;
   // What the verifier asks for beyond a replay of every interval.
   std::function<void(VerifyRequest&)> ask = {};
+  Outcome outcome = Outcome::kFails;  // or kUnchecked: nothing is shown, and nobody accused
 };
 
 class Attacks : public Verify {
@@ -29,15 +30,20 @@ class Attacks : public Verify {
       const Result<Report> report = verify(request, *kernels_, *pool_);
       ASSERT_TRUE(report.ok()) << attack.name << ": " << report.error().message;
       EXPECT_FALSE(report->holds()) << attack.name;
-      std::string first;
-      for (const Check& check : report->checks)
-        if (check.outcome == Outcome::kFails && first.empty()) {
-          first = check.name;
-          EXPECT_NE(check.detail.find(attack.reason), std::string::npos)
-              << attack.name << ": " << check.detail;
-        }
-      EXPECT_EQ(first, attack.found_by) << attack.name << ": " << report->to_json().dump(1);
-      EXPECT_EQ(report->verdicts[0].verdict, "contradicted") << attack.name;
+      const Check* first = report->first(attack.outcome);
+      ASSERT_NE(first, nullptr) << attack.name << ": " << report->to_json().dump(1);
+      EXPECT_EQ(first->name, attack.found_by) << attack.name << ": " << report->to_json().dump(1);
+      EXPECT_NE(first->detail.find(attack.reason), std::string::npos)
+          << attack.name << ": " << first->detail;
+      const bool fails = attack.outcome == Outcome::kFails;
+      EXPECT_EQ(report->answer(), fails ? Answer::kContradicted : Answer::kUnchecked)
+          << attack.name;
+      EXPECT_EQ(report->verdicts[0].verdict, !fails             ? "could not be checked"
+                                             : first->by_policy ? "not accepted by the policy"
+                                                                : "contradicted")
+          << attack.name;
+      const bool accuses = report->sentence.find("is not what its log claims") != std::string::npos;
+      EXPECT_EQ(accuses, fails && !first->by_policy) << attack.name << ": " << report->sentence;
     }
   }
 };

@@ -211,30 +211,33 @@ std::vector<Attack> Others::on_reports() {
        [](VerifyRequest& request) {
          combine(request);
          request.replay.reports.pop_back();
-       }},
+       },
+       Outcome::kUnchecked},
       {"the same report twice", "reports", "a shard is missing",
        [](Forger& f) { write_reports(f.path()); },
        [](VerifyRequest& request) {
          combine(request);
          request.replay.reports[1] = request.replay.reports[0];
-       }},
+       },
+       Outcome::kUnchecked},
       {"reports about another run", "reports", "about another head",
-       [](Forger&) { write_reports(directory_ / "other-seed"); }, combine},
+       [](Forger&) { write_reports(directory_ / "other-seed"); }, combine, Outcome::kUnchecked},
       {"reports about an older head", "reports", "about another head",
        [](Forger& f) {
          write_reports(f.path());
          f.entries().back()["time"] = 1790000000;
          f.sign();
        },
-       combine},
+       combine, Outcome::kUnchecked},
       {"a report by somebody else", "reports", "whom the policy does not name",
        [](Forger& f) {
          const ledger::Signer& mallory = auditor("mallory.example");
          forge_report(f, mallory, [&](json& value) { value["vkey"] = mallory.verifier().vkey(); });
        },
-       combine},
+       combine, Outcome::kUnchecked},
       {"a report signed by another key than it names", "reports", "is not signed by",
-       [](Forger& f) { forge_report(f, auditor("mallory.example"), [](json&) {}); }, combine},
+       [](Forger& f) { forge_report(f, auditor("mallory.example"), [](json&) {}); }, combine,
+       Outcome::kUnchecked},
       {"a letter of a report", "reports", "",
        [](Forger& f) {
          write_reports(f.path());
@@ -242,7 +245,7 @@ std::vector<Attack> Others::on_reports() {
          text.replace(text.find("true"), 4, "null");
          put(directory_ / "report-1", text);
        },
-       combine},
+       combine, Outcome::kUnchecked},
       {"a report of other bits", "reports", "found other bits in steps",
        [](Forger& f) {
          forge_report(f, auditor("a.example"), [](json& value) { value["replays"][0][2] = false; });
@@ -258,7 +261,7 @@ std::vector<Attack> Others::on_reports() {
        [](Forger& f) {
          forge_report(f, auditor("a.example"), [](json& value) { value["replays"][0][1] = 20; });
        },
-       combine},
+       combine, Outcome::kUnchecked},
   };
 }
 

@@ -44,6 +44,10 @@ std::vector<Attack> without_keys() {
       {"a bit of the tokenizer's config", "recipe", "tokenizer_config",
        flip("tokenizer_config.json")},
       {"a bit of the manifest", "recipe", "", flip("data/manifest.json", 0.7)},
+      {"a shard that seems to be endless", "data", "its size",
+       [](Forger& f) {
+         fs::resize_file(f.path() / "data/00-licence-train-00000.tokens", uintmax_t{1} << 40);
+       }},
       {"the rate in recipe.toml", "recipe", "learning_rate",
        [](Forger& f) {
          f.edit("recipe.toml", [](std::string& text) {
@@ -282,6 +286,13 @@ std::vector<Attack> of_states() {
          f.edit_json(relative(f, 20) + "/record.json",
                      [](json& r) { r["validation"]["licence"]["loss"] = 1.5; });
          f.entry("checkpoint", 4)["metrics"]["validation"]["licence"]["loss"] = 1.5;
+         f.seal();
+       }},
+      {"better validation losses before the first step", "replay", "validation losses",
+       [](Forger& f) {
+         f.edit_json(relative(f, 0) + "/record.json",
+                     [](json& r) { r["validation"]["licence"]["loss"] = 1.5; });
+         f.entry("checkpoint", 0)["metrics"]["validation"]["licence"]["loss"] = 1.5;
          f.seal();
        }},
       {"a better training loss in a checkpoint", "states", "its loss",

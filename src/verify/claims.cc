@@ -19,12 +19,30 @@ namespace {
 constexpr int64_t kFilesMax = 1'000'000;
 constexpr int64_t kStepsMax = 100'000'000;  // the mixture is walked once, step by step
 constexpr int64_t kBatchTokensMax = int64_t{1} << 27;
+constexpr double kBytesPerToken = 32;  // of a batch: ids, targets, positions, spans, weights
 constexpr int64_t kShardTokensMax = int64_t{1} << 40;
 constexpr uintmax_t kTextFileMax = uintmax_t{256} << 20;  // recipe, manifest, tokenizer
 
 Status same(std::string_view what, const json& committed, const json& found) {
   if (committed == found) return {};
   return fail("{} is {}, the log commits to {}", what, found.dump(), committed.dump());
+}
+
+// What somebody gives as the text must be the files that the manifest lists; others prove nothing.
+Status same_text(const data::Manifest& packed, const data::Manifest& found) {
+  for (size_t i = 0; i < std::min(packed.sources.size(), found.sources.size()); ++i) {
+    const auto digests = [](const data::ManifestSource& source) {
+      std::vector<std::string> out;
+      for (const data::ManifestFile& file : source.files) out.push_back(file.sha256);
+      return out;
+    };
+    if (digests(packed.sources[i]) != digests(found.sources[i]))
+      return unable(
+          "the files of source {} below --text are not those that the manifest lists: ask "
+          "for these",
+          packed.sources[i].name);
+  }
+  return {};
 }
 
 // Who else has signed a head, by their own names: without their keys nothing more can be said.
@@ -47,7 +65,8 @@ bool is_named(const StoredState& state, const std::string& name) {
 Status plain_text_file(const fs::path& path) {
   std::error_code code;
   const uintmax_t size = fs::file_size(path, code);
-  if (code) return fail("{} is missing", path.string());
+  if (code)
+    return Error{fmt::format("{} is missing", path.string()), kind_of_system_error(code.value())};
   if (size > kTextFileMax) return fail("{} has {} bytes, too many", path.string(), size);
   return {};
 }
@@ -75,21 +94,43 @@ Result<Finding> Claims::files() const {
       return fail("{} is a link or no plain file", it->path().string());
     if (++count > kFilesMax) return fail("more than {} files", kFilesMax);
   }
-  if (code) return fail("cannot list {}: {}", setting_.run.path().string(), code.message());
+  if (code) return system_error(code.value(), "cannot list {}", setting_.run.path().string());
   return Finding{fmt::format("{} plain files and folders", count)};
+}
+
+// The entries as they stand, their parsed values, and the bounded rest of reading one.
+Status Claims::log_with_room() const {
+  double bytes = 0;
+  std::error_code code;
+  fs::recursive_directory_iterator it(setting_.run.ledger() / "tile", code);
+  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code))
+    if (it->is_regular_file(code)) bytes += static_cast<double>(it->file_size(code));
+  return setting_.room_for(4 * bytes, "the log");
 }
 
 Result<Finding> Claims::log(Report& report) {
   NAITE_TRY(setting_.source.fetch_log());
+  std::error_code code;
+  if (!fs::exists(setting_.run.ledger() / ledger::kHeadFile, code))
+    return unable(
+        "{} has no ledger/checkpoint, so nothing is claimed here: give the folder of a run",
+        setting_.run.path().string());
+  NAITE_TRY(log_with_room());
   NAITE_ASSIGN(ledger::LogContent log, ledger::read_log(setting_.run.ledger()));
+  if (!log.entries.empty() && log.entries[0].ends_with("\"type\":\"run\"}"))
+    return unable("{} has a publisher's log of runs: give the folder of a run",
+                  setting_.run.path().string());
   note_ = std::move(log.note);
   NAITE_ASSIGN(history_, record::RunHistory::parse(log.entries));
-  if (history_.commitment_entry.empty()) return fail("the log is empty");
+  if (history_.commitment_entry.empty())
+    return unable("the log is empty, nothing is claimed yet: verify it when the run has begun");
   if (history_.commitment.origin != log.head.origin)
     return fail("the log is {}, its commitment was made for {}", log.head.origin,
                 history_.commitment.origin);
-  has_begun_ = history_.seed && history_.initial_complete && !history_.stored.empty();
-  if (!has_begun_) return fail("the log ends before the first state");
+  if (!history_.seed || !history_.initial_complete || history_.stored.empty())
+    return unable(
+        "the log has no state yet, there is nothing to verify: come back when the run has "
+        "stored its first one");
   report.origin = log.head.origin;
   report.head = log.head;
   report.commitment = sha256_hex(history_.commitment_entry);
@@ -149,11 +190,20 @@ Result<Finding> Claims::publisher(const Report& report) {
   return Finding{fmt::format("{} lists {} runs, {} of them ended", publisher.name, runs, ended)};
 }
 
+// Values in memory take up to so many times the room of their text: of `[],[],` it is 54.
+Status Claims::text_with_room(const char* file) const {
+  constexpr double kBytesPerByte = 64;
+  const fs::path path = setting_.run.path() / file;
+  NAITE_TRY(plain_text_file(path));
+  std::error_code code;
+  return setting_.room_for(kBytesPerByte * static_cast<double>(fs::file_size(path, code)), file);
+}
+
 Result<Finding> Claims::recipe() {
   NAITE_TRY(setting_.source.fetch_claims(history_));
   for (const char* file :
        {"recipe.toml", "tokenizer.json", "tokenizer_config.json", "data/manifest.json"})
-    NAITE_TRY(plain_text_file(setting_.run.path() / file));
+    NAITE_TRY(text_with_room(file));
   NAITE_ASSIGN(curriculum_, train::load_recipe(setting_.run.recipe(), {}));
   const record::Commitment amended = history_.amended();
   NAITE_TRY(adopt_plan(amended.plan));
@@ -222,12 +272,14 @@ Result<Finding> Claims::seed() const {
   if (!entry.beacon) {
     if (entry.seed != recipe.seed)
       return fail("the seed of the log is {}, of the recipe {}", entry.seed, recipe.seed);
-    return Finding{fmt::format("{}, chosen by the trainer", entry.seed)};
+    return Finding{fmt::format("{}, chosen by the trainer, who may have tried many", entry.seed)};
   }
   if (entry.seed != record::beacon_seed(history_.commitment_entry, *ledger::from_hex(entry.value)))
     return fail("the seed does not follow from the commitment and the beacon's value");
-  return Finding{fmt::format("from the commitment and the value {} of {}; look that value up",
-                             entry.value, recipe.beacon)};
+  return Finding{
+      fmt::format("from the commitment and the value {} of {}; look that value up: it "
+                  "binds only what was cosigned before it was known",
+                  entry.value, recipe.beacon)};
 }
 
 // Ids that no model has would make it read elsewhere; starts tell where documents begin.
@@ -267,7 +319,8 @@ Result<Finding> Claims::data() {
   for (const data::ManifestSource& source : manifest_.sources)
     for (const data::ManifestSplit* split : {&source.train, &source.validation}) {
       const Status status = tokens_of(*split);
-      if (!status) return fail("source {}: {}", source.name, status.error().message);
+      if (!status)
+        return rephrased(status.error(), "source {}: {}", source.name, status.error().message);
       tokens += split->tokens;
     }
   NAITE_TRY(stepper_->open(curriculum_.first()));
@@ -280,6 +333,13 @@ Result<Finding> Claims::batches() {
   for (const train::Recipe& stage : curriculum_.stages) {
     if (stage.end_step() <= first || stage.first_step >= last) continue;
     NAITE_TRY(stepper_->open(stage));
+    const std::vector<int64_t> read =
+        stepper_->loader().tokens_by_source(std::max(first, stage.first_step) - stage.first_step,
+                                            std::min(last, stage.end_step()) - stage.first_step);
+    for (int source = 0; source < stepper_->loader().num_sources(); ++source)
+      tokens_read_[stepper_->loader().source_name(source)] += read[static_cast<size_t>(source)];
+    NAITE_TRY(setting_.room_for(kBytesPerToken * static_cast<double>(stage.train.batch_tokens),
+                                "a step's text"));
     std::vector<Batch> batches = train::make_batches(stage);
     for (int64_t step = std::max(first, stage.first_step);
          step < std::min(last, stage.end_step()) && !setting_.stopped(); ++step) {
@@ -322,7 +382,12 @@ Result<Finding> Claims::text() const {
   const Result<data::Manifest> again = data::prepare(prepare);
   const Result<std::string> config = sha256_file(prepare.run_directory / "tokenizer_config.json");
   NAITE_TRY(remove_tree(prepare.run_directory));
-  if (!again) return again.error();
+  if (!again)
+    return unable(
+        "the text below {} cannot be packed: {}; --text is the folder that the recipe's "
+        "paths start from",
+        setting_.request.text.string(), again.error().message);
+  NAITE_TRY(same_text(manifest_, *again));
   if (again->tokenizer_sha256 != manifest_.tokenizer_sha256)
     return fail("the tokenizer that the text gives is another one");
   if (prepare.tokenizer.file.empty() && *config != history_.commitment.tokenizer_config_sha256)

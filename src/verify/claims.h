@@ -3,6 +3,7 @@
 // What a run claims: log, signatures, recipe, tokenizer, data and batches, each compared with what
 // was committed to before the first step. Digests come first: what is parsed afterwards is what
 // somebody has signed.
+#include <map>
 #include <optional>
 
 #include "data/tokenizer.h"
@@ -30,8 +31,9 @@ class Claims {
   const train::Curriculum& curriculum() const { return curriculum_; }
   const data::Manifest& manifest() const { return manifest_; }
   const data::Tokenizer& tokenizer() const { return *tokenizer_; }
+  // By source, as far as `batches` looked.
+  const std::map<std::string, int64_t>& tokens_read() const { return tokens_read_; }
   bool is_unsigned() const { return unsigned_; }
-  bool has_begun() const { return has_begun_; }  // false: the log has no state yet
   // The training, as the recipe says it.
   train::Stepper& stepper() { return *stepper_; }
   // The stage whose last steps led to the state; for the first state of a run, the one it begins.
@@ -39,9 +41,11 @@ class Claims {
 
  private:
   Result<Finding> files() const;
+  Status log_with_room() const;
   Result<Finding> log(Report& report);
   Result<Finding> signature(Report& report);
   Result<Finding> publisher(const Report& report);
+  Status text_with_room(const char* file) const;
   Result<Finding> recipe();
   Status adopt_plan(const nlohmann::json& plan);
   Status compare_commitment(const record::Commitment& amended);
@@ -56,10 +60,10 @@ class Claims {
   ledger::Note note_;
   std::optional<ledger::Verifier> signer_;
   bool unsigned_ = false;
-  bool has_begun_ = true;
   train::Curriculum curriculum_;
   data::Manifest manifest_;
   std::optional<data::Tokenizer> tokenizer_;
+  std::map<std::string, int64_t> tokens_read_;
   std::optional<train::Stepper> stepper_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/mirror.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -30,6 +31,12 @@ std::string percent_encoded(const std::string& path) {
     out += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
   return out;
+}
+
+// What nobody has signed is nobody's claim: the address may be mistyped, or lead to a page that
+// asks for a password.
+Error no_run(const Error& error) {
+  return unable("{}: is this the address of a published run?", error.message);
 }
 
 std::string head_text(const ledger::Head& head) {
@@ -80,6 +87,21 @@ Result<Mirror> Mirror::open(const std::string& url, const fs::path& directory,
   return out;
 }
 
+std::string Mirror::address_of(const fs::path& directory) {
+  const Result<std::string> found = read_file(directory / ".mirror");
+  const std::string address = found.ok() ? found->substr(0, found->find('\n')) : "";
+  // It stands in a command that is offered, and anybody may have written it.
+  const bool plain = std::all_of(address.begin(), address.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view(":/.-_%[]").find(c) != std::string_view::npos;
+  });
+  return plain && ledger::check_http_url(address).ok() ? address : "";
+}
+
+std::optional<std::string> Mirror::if_missing() const {
+  return "the server does not have what the log names: ask its owner, or try again later";
+}
+
 fs::path Mirror::default_directory(const std::string& url) {
   const char* cache = std::getenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
@@ -105,20 +127,27 @@ Result<ledger::Verifier> Mirror::signer() {
   if (fs::exists(run_.ledger() / "vkey", code)) {
     NAITE_ASSIGN(vkey, read_file(run_.ledger() / "vkey"));
   } else {
-    NAITE_ASSIGN(vkey, client_.fetch(url_of("ledger/vkey"), kVkeyBytesMax));
+    const Result<std::string> fetched = client_.fetch(url_of("ledger/vkey"), kVkeyBytesMax);
+    if (!fetched) return no_run(fetched.error());
+    vkey = *fetched;
   }
   if (vkey.ends_with('\n')) vkey.pop_back();
-  NAITE_ASSIGN(ledger::Verifier out, ledger::Verifier::parse(vkey));
-  if (out.type != ledger::KeyType::kEd25519) return fail("{} is no key of a log", out.vkey());
-  return out;
+  const Result<ledger::Verifier> out = ledger::Verifier::parse(vkey);
+  if (!out || out->type != ledger::KeyType::kEd25519)
+    return no_run(fail("{}/ledger/vkey is no key of a log", url_));
+  return *out;
 }
 
 Result<Mirror::Offer> Mirror::offered_head(const std::string& log, const ledger::Verifier& signer) {
   const std::string url = url_of(log + "/" + ledger::kHeadFile);
   Offer out;
   NAITE_ASSIGN(out.text, client_.fetch(url, ledger::kNoteBytesMax));
-  NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(out.text, url));
-  NAITE_ASSIGN(out.head, ledger::Head::parse(note.text, url));
+  const Result<ledger::Note> parsed = ledger::Note::parse(out.text, url);
+  const Result<ledger::Head> head =
+      parsed.ok() ? ledger::Head::parse(parsed->text, url) : parsed.error();
+  if (!head) return no_run(head.error());
+  const ledger::Note& note = *parsed;
+  out.head = *head;
   if (out.head.origin != signer.name)
     return fail("{} is a head of {}, not of {}", url, out.head.origin, signer.name);
   if (out.head.size > ledger::kLogEntriesMax)
@@ -163,7 +192,7 @@ Result<ledger::LogContent> Mirror::staged_log(const std::string& log, const Offe
   NAITE_TRY(stage_tiles(log, offer, true));
   out = ledger::read_log(staging(log));
   if (out.ok()) return out;
-  const Error error = fail("{}/{}: {}", url_, log, out.error().message);
+  const Error error = rephrased(out.error(), "{}/{}: {}", url_, log, out.error().message);
   NAITE_TRY(remove_tree(staging(log)));
   return error;
 }
@@ -319,7 +348,7 @@ Status Mirror::fetch_cosignature(const StoredState& state, const ledger::ModelKe
   const std::string url = url_of(name + ".sig");
   NAITE_ASSIGN(const ledger::HttpResponse response, client_.get(url, record::kSignatureBytesMax));
   if (response.status == 404) return {};
-  if (response.status != 200) return fail("{} answers with status {}", url, response.status);
+  if (response.status != 200) return unable("{} answers with status {}", url, response.status);
   NAITE_ASSIGN(const ledger::ModelSignature signature,
                ledger::ModelSignature::parse(response.body, url));
   if (!signature.is_signed_by(key)) return fail("{} is no signature of that key", url);

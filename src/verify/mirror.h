@@ -32,6 +32,8 @@ class Mirror final : public RunSource {
   using Progress = std::function<void(const std::string& file, int64_t done, int64_t total)>;
   static Result<Mirror> open(const std::string& url, const std::filesystem::path& directory,
                              ledger::HttpOptions options, Progress progress);
+  // The address that a directory is a copy of; empty if it is none.
+  static std::string address_of(const std::filesystem::path& directory);
   // Where `naite verify URL` keeps it if nothing else is said.
   static std::filesystem::path default_directory(const std::string& url);
 
@@ -40,6 +42,7 @@ class Mirror final : public RunSource {
 
   std::string name_of(const std::filesystem::path&) const override { return url_; }
   bool is_whole() const override { return false; }
+  std::optional<std::string> if_missing() const override;
 
   // A head was seen that contradicts an earlier one.
   bool contradicted() const { return contradicted_; }

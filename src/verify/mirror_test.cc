@@ -232,10 +232,33 @@ TEST_F(Published, WhatAKilledFollowerWroteHalfIsNoFileOfAState) {
   EXPECT_TRUE(steps.ok()) << steps.error().message;
 }
 
+// What a copy lacks may still be brought; what a run lacks that lies here is a contradiction.
+TEST_F(Published, ACopyThatIsNotWholeAccusesNobody) {
+  ASSERT_TRUE(followed().ok());
+  const std::string state = "checkpoints/stage1-step0000000010-tokens0000000000002560";
+  for (const std::string& gone :
+       {state, state + "/model.safetensors", std::string("data/00-licence-train-00000.tokens"),
+        std::string("recipe.toml"), std::string("ledger/publisher/checkpoint")}) {
+    const fs::path kept = directory_ / "kept";
+    fs::rename(cache() / gone, kept);
+    const Report copy = report_of(cache(), false);
+    EXPECT_EQ(copy.answer(), Answer::kUnchecked) << gone << copy.to_json().dump(1);
+    EXPECT_NE(copy.sentence.find("naite follow " + server_->url("/run")), std::string::npos)
+        << copy.sentence;
+    fs::rename(cache() / ".mirror", directory_ / "marker");
+    EXPECT_EQ(report_of(cache(), false).answer(), Answer::kContradicted) << gone;
+    fs::rename(directory_ / "marker", cache() / ".mirror");
+    fs::rename(kept, cache() / gone);
+    EXPECT_TRUE(report_of(cache(), false).holds()) << gone;
+  }
+}
+
 // What a server does, and which check must find it.
 struct Lie {
   const char *name, *path, *found_by, *reason;
   Handler handler;
+  // What was sent contradicts the log; else the server did not let us look.
+  bool contradicts = false;
 };
 
 std::vector<Lie> lies() {
@@ -260,7 +283,7 @@ std::vector<Lie> lies() {
   return {
       {"a logged state that is not there", record, "states", "404", answer(404, "")},
       {"a file of a logged state that is not there", state, "states", "404", answer(404, "")},
-      {"other bytes than logged", state, "states", "other bytes", answer(200, "other")},
+      {"other bytes than logged", state, "states", "other bytes", answer(200, "other"), true},
       {"a body that is cut", state, "states", "closed the connection", cut},
       {"a body without end", state, "states", "more than", endless},
       {"a body that stalls", state, "states", "stalls", stall},
@@ -272,24 +295,30 @@ std::vector<Lie> lies() {
        }},
       {"a record without end", record, "states", "more than", endless},
       {"a record with another file", record, "states", "not those",
-       answer(200, "{\"files\": {\"model.safetensors\": \"" + digest + "\"}}")},
+       answer(200, "{\"files\": {\"model.safetensors\": \"" + digest + "\"}}"), true},
       {"a record with a path out of the state", record, "states", "",
-       answer(200, "{\"files\": {\"../../../../x\": \"" + digest + "\"}}")},
+       answer(200, "{\"files\": {\"../../../../x\": \"" + digest + "\"}}"), true},
       {"a record with an absolute path", record, "states", "",
-       answer(200, "{\"files\": {\"/tmp/x\": \"" + digest + "\"}}")},
-      {"a record that is none", record, "states", "", answer(200, "[")},
-      {"a shard that is cut", "/run/data/00-licence-train-00000.tokens", "data",
-       "closed the connection", cut},
+       answer(200, "{\"files\": {\"/tmp/x\": \"" + digest + "\"}}"), true},
+      {"a record that is none", record, "states", "", answer(200, "["), true},
+      {"a server that is broken", record, "states", "500", answer(500, "")},
+      {"a server that has too much to do", state, "states", "503", answer(503, "")},
+      {"a state that is on another server", state, "states", "another server",
+       answer(302, "", "Location: http://127.0.0.1:1/x\r\n")},
+      {"a shard that is longer", "/run/data/00-licence-train-00000.tokens", "data",
+       "bytes that are allowed", cut},
       {"another shard", "/run/data/00-licence-train-00000.tokens", "data", "other bytes",
-       answer(200, "other")},
+       answer(200, "other"), true},
       {"a shard without end", "/run/data/00-licence-train-00000.tokens", "data", "more than",
        endless},
-      {"another recipe", "/run/recipe.toml", "recipe", "other bytes", answer(200, "[run]\n")},
+      {"another recipe", "/run/recipe.toml", "recipe", "other bytes", answer(200, "[run]\n"), true},
       {"a manifest that is not there", "/run/data/manifest.json", "recipe", "404", answer(404, "")},
       {"a head that is too long", "/run/ledger/checkpoint", "log", "more than",
        answer(200, std::string(70'000, 'x'))},
-      {"a head that is none", "/run/ledger/checkpoint", "log", "", answer(200, "x\n")},
-      {"a key that is none", "/run/ledger/vkey", "log", "", answer(200, "x\n")},
+      {"a head that is none", "/run/ledger/checkpoint", "log", "published run", answer(200, "x\n")},
+      {"a page instead of a head", "/run/ledger/checkpoint", "log", "published run",
+       answer(200, "<html><p>Please log in.</p></html>\n")},
+      {"a key that is none", "/run/ledger/vkey", "log", "published run", answer(200, "x\n")},
       {"no head", "/run/ledger/checkpoint", "log", "404", answer(404, "")},
       {"no log of runs", "/run/ledger/publisher/checkpoint", "publisher", "404", answer(404, "")},
   };
@@ -304,10 +333,14 @@ TEST_F(Published, LyingServersAreFound) {
     EXPECT_FALSE(report.holds()) << lie.name;
     const Check* found = report.find(lie.found_by);
     ASSERT_NE(found, nullptr) << lie.name << report.to_json().dump(1);
-    EXPECT_EQ(found->outcome, Outcome::kFails) << lie.name;
+    EXPECT_EQ(found->outcome, lie.contradicts ? Outcome::kFails : Outcome::kUnchecked) << lie.name;
     EXPECT_NE(found->detail.find(lie.reason), std::string::npos) << lie.name << found->detail;
     EXPECT_EQ(found->detail.find('\n'), std::string::npos) << lie.name;
-    EXPECT_EQ(report.verdicts[0].verdict, "contradicted") << lie.name;
+    EXPECT_EQ(report.verdicts[0].verdict, lie.contradicts ? "contradicted" : "could not be checked")
+        << lie.name;
+    EXPECT_EQ(report.sentence.find("is not what its log claims") != std::string::npos,
+              lie.contradicts)
+        << lie.name << report.sentence;
     EXPECT_FALSE(fs::exists(cache().parent_path() / "x"));
     // Nothing of the lie stays.
     server_->be_honest();
@@ -325,7 +358,9 @@ TEST_F(Published, TilesThatAreMissingOrWrongAreFound) {
         c.respond(body[0] == '\0' ? 404 : 200, body);
       });
       const Report report = verified();
-      EXPECT_EQ(report.find("log")->outcome, Outcome::kFails) << path;
+      EXPECT_EQ(report.find("log")->outcome,
+                body[0] == '\0' ? Outcome::kUnchecked : Outcome::kFails)
+          << path;
       EXPECT_FALSE(fs::exists(cache() / "ledger/checkpoint"));
       server_->be_honest();
       EXPECT_TRUE(verified().holds());

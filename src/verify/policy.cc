@@ -85,15 +85,15 @@ Result<int64_t> Policy::accept(const ledger::Verifier& signer, const ledger::Not
       std::any_of(publishers.begin(), publishers.end(), [&](const ledger::Verifier& publisher) {
         return publisher.key == signer.key && signer.name.starts_with(publisher.name + "/");
       });
-  if (!known) return fail("signed by {}, whom the policy does not trust", signer.vkey());
+  if (!known) return refused("signed by {}, whom the policy does not trust", signer.vkey());
   int64_t cosigned = 0;
   for (const ledger::Verifier& witness : witnesses) {
     NAITE_ASSIGN(const std::optional<uint64_t> time, ledger::verify_cosignature(head, witness));
     cosigned += time.has_value();
   }
   if (cosigned < quorum)
-    return fail("{} of the policy's witnesses have cosigned the head of {}, it asks for {}",
-                cosigned, signer.name, quorum);
+    return refused("{} of the policy's witnesses have cosigned the head of {}, it asks for {}",
+                   cosigned, signer.name, quorum);
   return cosigned;
 }
 

@@ -2,27 +2,13 @@
 #include "verify/replays.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
-#include "base/machine_limits.h"
 #include "ledger/ledger.h"
 #include "train/plan.h"
 
 namespace naite::verify {
 
 using record::StoredState;
-
-namespace {
-
-// A number below `bound` from the system's randomness: the run cannot know what will be drawn.
-int64_t draw(int64_t bound) {
-  const uint64_t bits = ledger::from_big_endian(*ledger::from_hex(ledger::random_hex(8)));
-  return static_cast<int64_t>(
-      (static_cast<unsigned __int128>(bits) * static_cast<unsigned __int128>(bound)) >> 64);
-}
-
-}  // namespace
 
 Result<Finding> Replays::memory() {
   std::error_code code;
@@ -32,7 +18,7 @@ Result<Finding> Replays::memory() {
   if (!code && static_cast<uintmax_t>(parameters) > stored)
     return fail("{} parameters do not fit the {} bytes of the first checkpoint", parameters,
                 stored);
-  const int64_t usable = usable_memory_bytes();
+  const int64_t usable = setting_.memory();
   int64_t bytes_max = 0;
   for (const train::Recipe& stage : claims_.curriculum().stages) {
     if (!train::computed_by(setting_.kernels, stage).ok()) {
@@ -49,10 +35,11 @@ Result<Finding> Replays::memory() {
     const int64_t bytes = plan.total() + plan.checkpoint;
     if (bytes > usable) {
       fit_ = false;
-      return Finding{fmt::format("training it again takes {} bytes of memory, this process may use "
-                                 "{}: nothing is computed here",
-                                 bytes, usable),
-                     Outcome::kOpen};
+      const std::string detail = fmt::format(
+          "training it again takes {} bytes of memory, this process may use {}", bytes, usable);
+      if (setting_.request.replay.kind != Selection::Kind::kNone)
+        return unable("{}: take a machine with more, or leave the replay to others", detail);
+      return Finding{detail + ": nothing is computed here", Outcome::kOpen};
     }
     bytes_max = std::max(bytes_max, bytes);
   }
@@ -123,30 +110,46 @@ Status Replays::load(const StoredState& state) {
                                 host_);
 }
 
-// How far the parameters moved in each interval, per step: root of the summed squares.
-Result<std::vector<double>> Replays::changes(const std::vector<Interval>& all) {
-  const std::vector<tape::ParameterSpec> specs = claims_.stepper().parameters().specs();
-  const auto masters_of = [&](const StoredState& state, std::vector<float>& masters) -> Status {
-    NAITE_ASSIGN(record::StoredCheckpoint* const stored, open(state));
-    return stored->read_masters(specs, masters);
-  };
-  std::vector<double> out;
-  std::vector<float> before, after;
-  NAITE_TRY(masters_of(*all.front().begin, before));
+// How far everything that a state holds moved in each interval, per step.
+Result<std::vector<Change>> Replays::changes(const std::vector<Interval>& all) {
+  std::vector<Change> out;
   for (const Interval& interval : all) {
+    if (setting_.stopped()) return unable("interrupted");
     setting_.progress("measuring changes", static_cast<int64_t>(out.size()),
                       static_cast<int64_t>(all.size()));
-    NAITE_TRY(masters_of(*interval.end, after));
-    double squares = 0;
-    for (size_t i = 0; i < before.size(); ++i) {
-      const double change = static_cast<double>(after[i]) - before[i];
-      squares += change * change;
+    for (const StoredState* state : {interval.begin, interval.end}) {
+      NAITE_ASSIGN(record::StoredCheckpoint* const stored, open(*state));
+      NAITE_TRY(stored->check_files());
     }
-    out.push_back(std::sqrt(squares) /
-                  static_cast<double>(interval.end->step - interval.begin->step));
-    std::swap(before, after);
+    NAITE_ASSIGN(Change change, change_between(setting_.run.path() / interval.begin->directory,
+                                               setting_.run.path() / interval.end->directory));
+    for (auto& [part, moved] : change)
+      moved /= static_cast<double>(interval.end->step - interval.begin->step);
+    out.push_back(std::move(change));
   }
   return out;
+}
+
+namespace {
+
+// From the first state that is called so to the next one that is called so; empty: there are none.
+std::vector<Interval> in_range(const std::vector<Interval>& all, const Selection& selection) {
+  std::vector<Interval> out;
+  for (const Interval& interval : all) {
+    if (out.empty() && !is_named(*interval.begin, selection.from)) continue;
+    out.push_back({interval.begin, interval.end, "asked for"});
+    if (is_named(*interval.end, selection.to)) return out;
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_selection(const Selection& selection, const record::RunHistory& history) {
+  if (selection.kind != Selection::Kind::kRange) return {};
+  if (!in_range(intervals_of(history), selection).empty()) return {};
+  return fail("no stored states {} and {} after it; `naite log show` lists them", selection.from,
+              selection.to);
 }
 
 Result<std::vector<Interval>> Replays::selected(Report& report) {
@@ -154,7 +157,7 @@ Result<std::vector<Interval>> Replays::selected(Report& report) {
   report.num_intervals = static_cast<int64_t>(all.size());
   if (all.empty()) return all;
   const Selection& selection = setting_.request.replay;
-  if (selection.kind == Selection::Kind::kRange) return in_range(all);
+  if (selection.kind == Selection::Kind::kRange) return in_range(all, selection);
   if (selection.kind == Selection::Kind::kSample) return sampled(all, report);
   std::vector<Interval> out;
   for (size_t i = 0; i < all.size(); ++i)
@@ -164,48 +167,14 @@ Result<std::vector<Interval>> Replays::selected(Report& report) {
   return out;
 }
 
-Result<std::vector<Interval>> Replays::in_range(const std::vector<Interval>& all) const {
-  const Selection& selection = setting_.request.replay;
-  std::vector<Interval> out;
-  bool inside = false, closed = false;
-  for (const Interval& interval : all) {
-    inside = inside || is_named(*interval.begin, selection.from);
-    if (inside && !closed) out.push_back({interval.begin, interval.end, "asked for"});
-    closed = closed || (inside && is_named(*interval.end, selection.to));
-  }
-  if (!closed)
-    return fail("no stored states {} and {} after it; `naite log show` lists them", selection.from,
-                selection.to);
-  return out;
-}
-
-// The first, some that changed much, the rest at random.
 Result<std::vector<Interval>> Replays::sampled(const std::vector<Interval>& all, Report& report) {
-  std::vector<Interval> out;
-  NAITE_ASSIGN(const std::vector<double> change, changes(all));
-  std::vector<size_t> order(all.size() - 1);
-  std::iota(order.begin(), order.end(), size_t{1});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return change[a] > change[b]; });
-  const auto count = static_cast<size_t>(
-      std::clamp<int64_t>(setting_.request.replay.sample, 1, static_cast<int64_t>(all.size())));
-  out.push_back({all[0].begin, all[0].end, "first"});
-  const size_t largest = std::min(count / 2, count - 1);
-  for (size_t i = 0; i < largest; ++i)
-    out.push_back({all[order[i]].begin, all[order[i]].end, "large change"});
-  order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(largest));
-  const auto rest = static_cast<int64_t>(order.size());
-  const auto drawn = static_cast<int64_t>(count - out.size());
-  for (int64_t i = 0; i < drawn; ++i) {
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i + draw(rest - i))]);
-    const Interval& interval = all[order[static_cast<size_t>(i)]];
-    out.push_back({interval.begin, interval.end, "random"});
-  }
-  // Whoever knows the rule forges where the change is small and not at the start, so only what is
-  // drawn at random counts.
-  const int64_t tenth = std::max<int64_t>(1, (report.num_intervals + 9) / 10);
-  report.miss_tenth = rest == 0 ? 0 : miss_probability(rest, std::min(rest, tenth), drawn);
-  report.miss_one = rest == 0 ? 0 : miss_probability(rest, 1, drawn);
+  NAITE_ASSIGN(const std::vector<Change> moved, changes(all));
+  const Sample sample = choose_sample(moved, setting_.request.replay.sample, random_below);
+  std::vector<Interval> out = {{all[0].begin, all[0].end, "first"}};
+  for (const size_t i : sample.largest) out.push_back({all[i].begin, all[i].end, "large change"});
+  for (const size_t i : sample.random) out.push_back({all[i].begin, all[i].end, "random"});
+  report.miss_tenth = sample.miss_tenth;
+  report.miss_one = sample.miss_one;
   return out;
 }
 
@@ -225,8 +194,11 @@ Status Replays::replay(const Interval& interval) {
                 last);
   train::Stepper& stepper = claims_.stepper();
   NAITE_TRY(load(*interval.begin));
+  // No interval ends with the first state, so what was measured there is measured here.
+  if (first == history_.commitment.first_step() && interval.begin->checkpoint)
+    NAITE_TRY(metrics(*interval.begin));
   while (stepper.step() < last) {
-    if (setting_.stopped()) return fail("interrupted");
+    if (setting_.stopped()) return unable("interrupted");
     setting_.progress("replaying", stepper.step() - first, last - first);
     NAITE_TRY(stepper.advance([&](const train::StepResult& result) -> Status {
       const int64_t step = stepper.step() + 1;
@@ -248,7 +220,9 @@ Result<Finding> Replays::replays(const std::vector<Interval>& chosen, Report& re
   std::optional<Error> wrong;
   for (const Interval& interval : chosen) {
     const Status status = replay(interval);
-    if (setting_.stopped()) return fail("interrupted");
+    if (setting_.stopped()) return unable("interrupted");
+    // What could not be computed is no replay, and no contradiction either.
+    if (!status.ok() && status.error().kind != ErrorKind::kWrong) return status.error();
     report.replays.push_back({interval.begin->step, interval.end->step, status.ok(), interval.why});
     if (!status.ok() && !wrong) wrong = status.error();
   }

@@ -3,6 +3,7 @@
 // What a verification computes: initial tensors from the seed, and intervals of the training, step
 // by step, with the code that trains (train/stepper.h).
 #include "verify/claims.h"
+#include "verify/sampling.h"
 
 namespace naite::verify {
 
@@ -15,6 +16,9 @@ struct Interval {
 std::vector<Interval> intervals_of(const record::RunHistory& history);
 inline constexpr const char* kNothingToReplay = "nothing to replay yet: the log has one state";
 
+// An error if the states that were asked for are not there: the question is wrong, not the run.
+Status check_selection(const Selection& selection, const record::RunHistory& history);
+
 class Replays {
  public:
   Replays(Setting& setting, Claims& claims)
@@ -24,16 +28,15 @@ class Replays {
   Result<Finding> memory();
   bool fit() const { return fit_; }  // memory() found room
   Result<Finding> initial();
-  // Those that were asked for; an error if there are no such.
+  // Those that were asked for.
   Result<std::vector<Interval>> selected(Report& report);
   // The report gets each of them.
   Result<Finding> replays(const std::vector<Interval>& chosen, Report& report);
 
  private:
   Result<record::StoredCheckpoint*> open(const record::StoredState& state);
-  Result<std::vector<Interval>> in_range(const std::vector<Interval>& all) const;
   Result<std::vector<Interval>> sampled(const std::vector<Interval>& all, Report& report);
-  Result<std::vector<double>> changes(const std::vector<Interval>& all);
+  Result<std::vector<Change>> changes(const std::vector<Interval>& all);
   Result<std::string> digest_now();
   Status load(const record::StoredState& state);
   Status replay(const Interval& interval);

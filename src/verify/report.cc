@@ -26,8 +26,21 @@ std::string_view outcome_name(Outcome outcome) {
       return "holds";
     case Outcome::kFails:
       return "fails";
-    default:
+    case Outcome::kOpen:
       return "open";
+    default:
+      return "unchecked";
+  }
+}
+
+std::string_view answer_name(Answer answer) {
+  switch (answer) {
+    case Answer::kHolds:
+      return "holds";
+    case Answer::kContradicted:
+      return "contradicted";
+    default:
+      return "could not be checked";
   }
 }
 
@@ -38,9 +51,15 @@ json verifier_build() {
           {"binary_sha256", binary_digest()}};
 }
 
-bool Report::holds() const {
-  return std::none_of(checks.begin(), checks.end(),
-                      [](const Check& check) { return check.outcome == Outcome::kFails; });
+Answer Report::answer() const {
+  if (first(Outcome::kFails) != nullptr) return Answer::kContradicted;
+  return first(Outcome::kUnchecked) != nullptr ? Answer::kUnchecked : Answer::kHolds;
+}
+
+const Check* Report::first(Outcome outcome) const {
+  const auto found = std::find_if(checks.begin(), checks.end(),
+                                  [&](const Check& check) { return check.outcome == outcome; });
+  return found == checks.end() ? nullptr : &*found;
 }
 
 const Check* Report::find(std::string_view name) const {
@@ -53,6 +72,7 @@ json Report::to_json() const {
   json out = {{"run", run},
               {"origin", origin},
               {"signer", signer},
+              {"answer", answer_name(answer())},
               {"holds", holds()},
               {"head", {{"size", head.size}, {"root", ledger::to_hex(head.root)}}},
               {"commitment", commitment},
@@ -64,8 +84,10 @@ json Report::to_json() const {
               {"verdicts", json::array()},
               {"sentence", sentence}};
   for (const Check& check : checks)
-    out["checks"].push_back(
-        {{"name", check.name}, {"outcome", outcome_name(check.outcome)}, {"detail", check.detail}});
+    out["checks"].push_back({{"name", check.name},
+                             {"outcome", outcome_name(check.outcome)},
+                             {"by_policy", check.by_policy},
+                             {"detail", check.detail}});
   for (const Replay& replay : replays)
     out["replays"].push_back({{"first_step", replay.first_step},
                               {"end_step", replay.end_step},

@@ -14,16 +14,28 @@ namespace naite::verify {
 
 enum class Outcome {
   kHolds,
-  kFails,
-  kOpen,  // nobody claimed it, or it was not asked for: said, never counted as held
+  kFails,      // what is there contradicts what was claimed
+  kOpen,       // nobody claimed it, or it was not asked for: said, never counted as held
+  kUnchecked,  // it was asked for and could not be found out here: said with what to do
 };
 
-std::string_view outcome_name(Outcome outcome);  // holds, fails, open
+std::string_view outcome_name(Outcome outcome);  // holds, fails, open, unchecked
+
+// The three answers to the question whether a run is what its log claims, and what the verifier's
+// own policy asks for.
+enum class Answer {
+  kHolds,         // every check that was asked for holds
+  kContradicted,  // one fails
+  kUnchecked,     // none fails, and one could not be done
+};
+
+std::string_view answer_name(Answer answer);  // holds, contradicted, could not be checked
 
 struct Check {
   std::string name;  // stable: programs and the table of attacks read it
   Outcome outcome = Outcome::kHolds;
   std::string detail;
+  bool by_policy = false;  // fails only because the verifier's own policy refuses it
 };
 
 // An interval between two stored states that was trained again.
@@ -34,8 +46,9 @@ struct Replay {
 };
 
 struct Verdict {
-  std::string component;  // weights, tokenizer, data, teachers
-  std::string verdict;    // from scratch, as declared, undeclared, contradicted ...
+  std::string
+      component;        // weights, figures, tokenizer, data, origins, seed, circumstances, teachers
+  std::string verdict;  // from scratch, recomputed, declared, undeclared, contradicted ...
   std::string reason;
 };
 
@@ -53,7 +66,9 @@ struct Report {
   std::vector<Verdict> verdicts;
   std::string sentence;
 
-  bool holds() const;  // no check failed
+  Answer answer() const;
+  bool holds() const { return answer() == Answer::kHolds; }
+  const Check* first(Outcome outcome) const;  // nullptr: none
   const Check* find(std::string_view name) const;
   nlohmann::json to_json() const;
 };

@@ -3,6 +3,7 @@
 // Where a run comes from: what a check is about to read is brought to the run's directory first.
 // This one brings nothing, as the run lies there; verify/mirror.h fetches over HTTP.
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "data/manifest.h"
@@ -24,6 +25,8 @@ class RunSource {
   // Whether everything is there from the start, so that all files can be looked at before anything
   // in them is read, and whatever is missing was removed.
   virtual bool is_whole() const { return true; }
+  // What to say and do where a file is missing, if that is no contradiction: it may be elsewhere.
+  virtual std::optional<std::string> if_missing() const { return std::nullopt; }
 
   virtual Status fetch_log() { return {}; }
   virtual Status fetch_publisher() { return {}; }

@@ -40,7 +40,7 @@ Status States::model_signature(const StoredState& state) const {
 Status States::state_bytes(const StoredState& state) const {
   const fs::path directory = setting_.run.path() / state.directory;
   if (!fs::is_directory(directory))
-    return fail("{} is in the log and cannot be found", state.directory);
+    return missing("{} is in the log and cannot be found", state.directory);
   NAITE_ASSIGN(record::StoredCheckpoint* const stored, setting_.states.open(directory));
   NAITE_ASSIGN(const ledger::ModelManifest manifest, stored->manifest());
   if (ledger::to_hex(manifest.digest()) == state.manifest) return {};

@@ -1,32 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/verify.h"
 
+#include "base/machine_limits.h"
 #include "base/shown.h"
 #include "verify/autosaves.h"
+#include "verify/mirror.h"
 #include "verify/states.h"
 #include "verify/verdict.h"
 #include "verify/vouchers.h"
 
 namespace naite::verify {
 
+namespace {
+
+Outcome outcome_of(ErrorKind kind, bool missing_is_open_to_question) {
+  switch (kind) {
+    case ErrorKind::kWrong:
+    case ErrorKind::kRefused:
+      return Outcome::kFails;
+    case ErrorKind::kMissing:
+      return missing_is_open_to_question ? Outcome::kUnchecked : Outcome::kFails;
+    default:
+      return Outcome::kUnchecked;
+  }
+}
+
+}  // namespace
+
+int64_t Setting::memory() const {
+  return request.memory_bytes > 0 ? request.memory_bytes : usable_memory_bytes();
+}
+
+Status Setting::room_for(double bytes, std::string_view what) const {
+  if (bytes <= static_cast<double>(memory())) return {};
+  return unable(
+      "{} may take {:.0f} MiB of memory, this process may use {} MiB: take a machine with more",
+      what, bytes / (1 << 20), memory() >> 20);
+}
+
 bool Checklist::check(std::string_view name, const Result<Finding>& finding) {
-  Check out{std::string(name), Outcome::kFails, ""};
+  Check out{std::string(name), Outcome::kHolds, ""};
   if (finding.ok()) {
     out.outcome = finding->outcome;
     out.detail = shown_line(finding->detail);
   } else {
-    out.detail = finding.error().message;
+    const Error& error = finding.error();
+    out.outcome = outcome_of(error.kind, if_missing_.has_value());
+    out.by_policy = error.kind == ErrorKind::kRefused;
+    out.detail = error.message;
+    if (error.kind == ErrorKind::kMissing && if_missing_)
+      out.detail += "; " + shown_line(*if_missing_);
   }
+  const bool goes_on = out.outcome == Outcome::kHolds || out.outcome == Outcome::kOpen;
   report_.checks.push_back(std::move(out));
-  return finding.ok();
+  return goes_on;
 }
 
 bool Checklist::failed(std::string_view name) const {
   const Check* check = report_.find(name);
-  return check != nullptr && check->outcome == Outcome::kFails;
+  return check != nullptr &&
+         (check->outcome == Outcome::kFails || check->outcome == Outcome::kUnchecked);
 }
 
 namespace {
+
+// A run's directory on this machine. It may be the copy of another one, and not whole yet.
+class AtHand final : public RunSource {
+ public:
+  explicit AtHand(const std::filesystem::path& directory)
+      : directory_(directory), address_(Mirror::address_of(directory)) {}
+  std::optional<std::string> if_missing() const override {
+    if (address_.empty()) return std::nullopt;
+    return fmt::format(
+        "this is a copy that may not be whole yet: `naite follow {} {}` brings what "
+        "is missing",
+        address_, directory_.string());
+  }
+
+ private:
+  const std::filesystem::path directory_;
+  const std::string address_;
+};
 
 // What is computed rests on the files: from another state than the log has, nothing follows.
 bool check_states(const Setting& setting, const record::RunHistory& history, States& states,
@@ -41,40 +95,44 @@ bool check_states(const Setting& setting, const record::RunHistory& history, Sta
          list.check("initial", replays.initial());
 }
 
+void check_replays(Vouchers& vouchers, Replays& replays, const Selection& selection,
+                   Checklist& list) {
+  if (selection.kind == Selection::Kind::kNone) return;
+  if (selection.kind == Selection::Kind::kReports) {
+    list.check("reports", vouchers.reports(list.report()));
+    return;
+  }
+  const Result<std::vector<Interval>> chosen = replays.selected(list.report());
+  list.check("replay", chosen.ok() ? replays.replays(*chosen, list.report()) : chosen.error());
+}
+
 }  // namespace
 
 Result<Report> verify(const VerifyRequest& request, kernels::Kernels& kernels, ThreadPool& pool) {
   if (!std::filesystem::is_directory(request.run))
-    return fail("{} is no run directory", request.run.string());
-  RunSource at_hand;
+    return missing("{} is no directory: give the folder of a run, or its address",
+                   request.run.string());
+  AtHand at_hand(request.run);
   RunSource& source = request.source != nullptr ? *request.source : at_hand;
   Setting setting{request, source, record::RunDirectory(request.run),
                   kernels, pool,   record::StoredStates(pool)};
   Report report;
   report.run = source.name_of(request.run);
-  Checklist list(report, request.fail_fast);
+  Checklist list(report, request.fail_fast, source.if_missing());
   Claims claims(setting);
   States states(setting, claims);
   Replays replays(setting, claims);
   Vouchers vouchers(setting, claims.history());
-  const bool goes_on = claims.check_log(list) &&
-                       (!source.is_whole() || list.may_fail("bytes", states.bytes())) &&
+  const bool has_log = claims.check_log(list);
+  // What is asked for wrongly is no answer about the run.
+  if (has_log) NAITE_TRY(check_selection(request.replay, claims.history()));
+  const bool goes_on = has_log && (!source.is_whole() || list.may_fail("bytes", states.bytes())) &&
                        claims.check_rest(list) &&
                        check_states(setting, claims.history(), states, vouchers, replays, list);
-  // What cannot be asked, or not be done here, is no fault of the run.
-  if (!claims.has_begun())
-    return fail("{}: its log has no state yet: there is nothing to verify yet", report.run);
-  const bool replay = request.replay.kind != Selection::Kind::kNone;
-  if (replay && !replays.fit())
-    return fail("{}: {}; take a machine with more, or leave the replay to others", report.run,
-                report.find("memory")->detail);
-  if (goes_on && request.replay.kind == Selection::Kind::kReports) {
-    list.check("reports", vouchers.reports(report));
-  } else if (goes_on && replay) {
-    NAITE_ASSIGN(const std::vector<Interval> chosen, replays.selected(report));
-    list.check("replay", replays.replays(chosen, report));
-  }
-  if (setting.stopped()) return fail("interrupted");
+  if (goes_on) check_replays(vouchers, replays, request.replay, list);
+  if (setting.stopped())
+    return unable("interrupted: {} could not be checked; the same command begins again",
+                  report.run);
   conclude(claims, vouchers.verifiers(), request.policy.has_value(), report);
   for (Verdict& verdict : report.verdicts) verdict.reason = shown_line(verdict.reason);
   report.sentence = shown_line(report.sentence);

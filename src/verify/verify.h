@@ -39,6 +39,8 @@ struct VerifyRequest {
   std::optional<Policy> policy;
   // Where the raw text lies that the recipe's paths name; empty: it is not at hand.
   std::filesystem::path text;
+  // Bytes that may be allocated; 0: what the machine leaves to this process.
+  int64_t memory_bytes = 0;
   // End at the first check that fails; otherwise all is reported that does not rest on it.
   bool fail_fast = false;
   std::function<void(const Progress&)> progress;

@@ -12,6 +12,7 @@ namespace naite::verify {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 
 TEST_F(Verify, AnHonestRunHolds) {
   const Report report = report_of(directory_ / "honest", true, true, trusting(directory_ / "keys"));
@@ -99,6 +100,108 @@ TEST_F(Verify, ARangeAndShardsCoverWhatTheySay) {
     covered += verify(request, *kernels_, *pool_)->replays.size();
   }
   EXPECT_EQ(covered, 12u);
+}
+
+// What the verifier lacks or mistypes says nothing about the run.
+TEST_F(Verify, AnHonestRunIsNotAccused) {
+  const auto asked = [](const std::function<void(VerifyRequest&)>& ask) {
+    VerifyRequest request;
+    request.run = directory_ / "honest";
+    ask(request);
+    return verify(request, *kernels_, *pool_);
+  };
+  const Result<Report> nowhere = asked([](VerifyRequest& r) { r.run = directory_ / "honst"; });
+  EXPECT_FALSE(nowhere.ok());
+  const auto could_not = [&](const std::string& check, const std::string& what,
+                             const std::function<void(VerifyRequest&)>& ask) {
+    const Result<Report> report = asked(ask);
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    ASSERT_EQ(report->answer(), Answer::kUnchecked) << report->to_json().dump(1);
+    EXPECT_EQ(report->first(Outcome::kUnchecked)->name, check);
+    EXPECT_NE(report->sentence.find(what), std::string::npos) << report->sentence;
+    EXPECT_EQ(report->sentence.find("not what its log claims"), std::string::npos);
+    EXPECT_EQ(report->to_json()["answer"], "could not be checked");
+  };
+  fs::create_directories(directory_ / "empty");
+  for (const char* folder : {"empty", "keys"})  // and a log of runs is not the log of one
+    could_not("log", "give the folder of a run",
+              [&](VerifyRequest& r) { r.run = directory_ / folder; });
+  could_not("text", "--text is the folder",
+            [](VerifyRequest& r) { r.text = directory_ / "empty"; });
+  fs::copy("LICENSE", directory_ / "empty/LICENSE");
+  could_not("text", "not those that the manifest lists", [](VerifyRequest& r) {
+    r.text = directory_ / "empty";
+    ASSERT_TRUE(write_file(directory_ / "empty/LICENSE", *read_file("LICENSE") + "x").ok());
+  });
+  could_not("reports", "nowhere", [](VerifyRequest& r) {
+    r.replay.kind = Selection::Kind::kReports;
+    r.replay.reports = {"nowhere"};
+  });
+  ASSERT_TRUE(ledger::make_keys(directory_ / "stranger", "example.org/stranger").ok());
+  const Report refused =
+      *asked([](VerifyRequest& r) { r.policy = trusting(directory_ / "stranger"); });
+  EXPECT_NE(refused.sentence.find("is not one that the policy accepts"), std::string::npos)
+      << refused.sentence;
+}
+
+TEST_F(Verify, ARunThatHasJustBegunIsNotAccused) {
+  const fs::path copy = copy_of("honest");
+  Forger forger(copy, directory_ / "keys");
+  const std::vector<json> entries = forger.entries();
+  fs::remove_all(copy / "checkpoints");
+  fs::remove_all(copy / "audit");
+  for (const size_t count : {size_t{1}, size_t{2}, size_t{3}}) {
+    forger.entries().assign(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(count));
+    forger.sign();
+    const Report report = report_of(copy, false);
+    EXPECT_EQ(report.answer(), Answer::kUnchecked) << report.to_json().dump(1);
+    EXPECT_NE(report.sentence.find("nothing to verify"), std::string::npos) << report.sentence;
+  }
+}
+
+// A verifier with too little memory hears so before anything is allocated, whatever comes first.
+TEST_F(Verify, TooLittleMemoryAccusesNobody) {
+  std::set<std::string> told;
+  for (int64_t bytes = 1 << 10; bytes < int64_t{1} << 34; bytes *= 2) {
+    VerifyRequest request;
+    request.run = directory_ / "honest";
+    request.memory_bytes = bytes;
+    request.replay = {Selection::Kind::kRange, "0", "2", 0, 1, 1};
+    const Result<Report> report = verify(request, *kernels_, *pool_);
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    if (report->holds()) continue;
+    ASSERT_EQ(report->answer(), Answer::kUnchecked) << report->to_json().dump(1);
+    const Check* check = report->first(Outcome::kUnchecked);
+    EXPECT_NE(check->detail.find("memory"), std::string::npos) << check->detail;
+    EXPECT_NE(check->detail.find("take a machine with more"), std::string::npos) << check->detail;
+    told.insert(check->name);
+  }
+  EXPECT_EQ(told, (std::set<std::string>{"log", "recipe", "memory"}));
+}
+
+// What nobody recomputed is called the trainer's word, in words and for programs.
+TEST_F(Verify, WhatIsDeclaredIsCalledSo) {
+  const auto verdict_of = [](const Report& report, const std::string& component) {
+    for (const Verdict& verdict : report.verdicts)
+      if (verdict.component == component) return verdict.verdict + ": " + verdict.reason;
+    return std::string("none");
+  };
+  const Report looked = report_of(directory_ / "honest", false);
+  const Report replayed = report_of(directory_ / "honest", true);
+  EXPECT_EQ(verdict_of(looked, "figures").substr(0, 9), "declared:");
+  EXPECT_EQ(verdict_of(replayed, "figures").substr(0, 11), "recomputed:");
+  for (const Report& report : {looked, replayed}) {
+    EXPECT_EQ(verdict_of(report, "origins").substr(0, 9), "declared:");
+    EXPECT_NE(verdict_of(report, "origins").find("5120 tokens read"), std::string::npos)
+        << verdict_of(report, "origins");
+    EXPECT_EQ(verdict_of(report, "circumstances").substr(0, 9), "declared:");
+    EXPECT_EQ(verdict_of(report, "seed").substr(0, 22), "chosen by the trainer:");
+  }
+  VerifyRequest request;
+  request.run = directory_ / "honest";
+  request.replay = {Selection::Kind::kRange, "5", "10", 0, 1, 1};
+  EXPECT_NE(verdict_of(*verify(request, *kernels_, *pool_), "figures").find("where replayed"),
+            std::string::npos);
 }
 
 // Two digests are needed of what holds tensors, of the file and of each tensor; whichever check

@@ -69,42 +69,51 @@ Result<Finding> Vouchers::cosignatures() const {
   if (!asks_for_organisations())
     return Finding{"by " + unknown + "; no policy says whose keys they are", Outcome::kOpen};
   if (of_the_last < setting_.request.policy->organisation_quorum)
-    return fail("{} of the policy's organisations co-signed the last checkpoint, it asks for {}",
-                of_the_last, setting_.request.policy->organisation_quorum);
+    return refused("{} of the policy's organisations co-signed the last checkpoint, it asks for {}",
+                   of_the_last, setting_.request.policy->organisation_quorum);
   return Finding{fmt::format("by {}{}{}", known.empty() ? "nobody whom the policy names" : known,
                              unknown.empty() ? "" : "; and by unknown ", unknown)};
+}
+
+// What a verifier says against a run counts if it is one whom somebody trusts.
+Error Vouchers::accusation(const std::string& what) const {
+  if (setting_.request.policy) return fail("{}", what);
+  return unable("{}; no policy says who that is", what);
 }
 
 // One verifier's report: about this very log, by a verifier whom the policy names, without a
 // failure, and about intervals that the log has.
 Status Vouchers::take_report(const fs::path& file, const Report& ours,
                              const std::vector<Interval>& all, std::vector<std::string>& who) {
-  NAITE_ASSIGN(const SignedReport report, SignedReport::load(file));
+  const Result<SignedReport> loaded = SignedReport::load(file);
+  if (!loaded) return unable("{}", loaded.error().message);  // it vouches for nothing
+  const SignedReport& report = *loaded;
   const std::string& name = report.signer.name;
   if (report.head != ours.head || report.commitment != ours.commitment)
-    return fail("{} is about another head: {} with {} entries, here {} with {}", file.string(),
-                report.head.origin, report.head.size, ours.head.origin, ours.head.size);
+    return unable("{} is about another head: {} with {} entries, here {} with {}", file.string(),
+                  report.head.origin, report.head.size, ours.head.origin, ours.head.size);
   if (setting_.request.policy &&
       std::find(setting_.request.policy->verifiers.begin(),
                 setting_.request.policy->verifiers.end(),
                 report.signer) == setting_.request.policy->verifiers.end())
-    return fail("{} is signed by {}, whom the policy does not name under `verifiers`",
-                file.string(), report.signer.vkey());
+    return unable("{} is signed by {}, whom the policy does not name under `verifiers`",
+                  file.string(), report.signer.vkey());
   for (const Replay& replay : report.replays) {
     const auto interval = std::find_if(all.begin(), all.end(), [&](const Interval& one) {
       return one.begin->step == replay.first_step && one.end->step == replay.end_step;
     });
     if (interval == all.end())
-      return fail("{}: steps {} to {} are no interval of the log", file.string(),
-                  replay.first_step + 1, replay.end_step);
+      return unable("{}: steps {} to {} are no interval of the log", file.string(),
+                    replay.first_step + 1, replay.end_step);
     if (!replay.same_bits)
-      return fail("{}: {} found other bits in steps {} to {}", file.string(), name,
-                  replay.first_step + 1, replay.end_step);
+      return accusation(fmt::format("{}: {} found other bits in steps {} to {}", file.string(),
+                                    name, replay.first_step + 1, replay.end_step));
     std::string& names = who[static_cast<size_t>(interval - all.begin())];
     names += (names.empty() ? "by " : ", ") + name;
   }
   if (!report.failure.empty())
-    return fail("{}: {} found that the run does not hold: {}", file.string(), name, report.failure);
+    return accusation(fmt::format("{}: {} found that the run does not hold: {}", file.string(),
+                                  name, report.failure));
   if (std::find(verifiers_.begin(), verifiers_.end(), name) == verifiers_.end())
     verifiers_.push_back(name);
   return {};
@@ -120,8 +129,8 @@ Result<Finding> Vouchers::reports(Report& report) {
     NAITE_TRY(take_report(file, report, all, who));
   for (size_t i = 0; i < all.size(); ++i)
     if (who[i].empty())
-      return fail("no report is about steps {} to {}: a shard is missing", all[i].begin->step + 1,
-                  all[i].end->step);
+      return unable("no report is about steps {} to {}: a shard is missing", all[i].begin->step + 1,
+                    all[i].end->step);
   for (size_t i = 0; i < all.size(); ++i)
     report.replays.push_back({all[i].begin->step, all[i].end->step, true, who[i]});
   report.miss_tenth = report.miss_one = 0;

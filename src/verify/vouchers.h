@@ -23,6 +23,7 @@ class Vouchers {
   bool asks_for_organisations() const;
   Result<std::vector<ledger::ModelCosignature>> cosignatures_of(
       const record::StoredState& state) const;
+  Error accusation(const std::string& what) const;
   Status take_report(const std::filesystem::path& file, const Report& ours,
                      const std::vector<Interval>& all, std::vector<std::string>& who);
 
