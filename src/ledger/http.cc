@@ -226,12 +226,13 @@ std::string cause_of(CURLcode code, const HttpOptions& options, const char* mess
     case CURLE_ABORTED_BY_CALLBACK:
       return "interrupted";
     case CURLE_PARTIAL_FILE:
-      return "the server closed the connection before the end";
+      return "the server closed the connection before the end; try again later";
     case CURLE_OPERATION_TIMEDOUT:
       return fmt::format("the server stalls: no connection in {} s, or too few bytes in {} s",
                          options.connect_seconds, options.stall_seconds);
     default:
-      return message[0] != '\0' ? message : curl_easy_strerror(code);
+      return fmt::format("{}; try again later",
+                         message[0] != '\0' ? message : curl_easy_strerror(code));
   }
 }
 
@@ -335,7 +336,9 @@ namespace {
 
 Error answered(const std::string& url, int status) {
   if (status == 404 || status == 410) return missing("{}: the server answers {}", url, status);
-  return unable("{}: the server answers {}", url, status);
+  const bool passes = status == 429 || status >= 500;
+  return unable("{}: the server answers {}; {}", url, status,
+                passes ? "try again later" : "ask its owner");
 }
 
 }  // namespace

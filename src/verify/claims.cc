@@ -276,10 +276,12 @@ Result<Finding> Claims::seed() const {
   }
   if (entry.seed != record::beacon_seed(history_.commitment_entry, *ledger::from_hex(entry.value)))
     return fail("the seed does not follow from the commitment and the beacon's value");
+  // Which value that was and when it became known, no log can show.
   return Finding{
-      fmt::format("from the commitment and the value {} of {}; look that value up: it "
-                  "binds only what was cosigned before it was known",
-                  entry.value, recipe.beacon)};
+      fmt::format("from the commitment and the value {} that is said to be of {}: look it "
+                  "up; it binds only a commitment that was cosigned before",
+                  entry.value, recipe.beacon),
+      Outcome::kOpen};
 }
 
 // Ids that no model has would make it read elsewhere; starts tell where documents begin.

@@ -36,6 +36,7 @@ std::string percent_encoded(const std::string& path) {
 // What nobody has signed is nobody's claim: the address may be mistyped, or lead to a page that
 // asks for a password.
 Error no_run(const Error& error) {
+  if (error.kind == ErrorKind::kUnable) return error;
   return unable("{}: is this the address of a published run?", error.message);
 }
 

@@ -122,11 +122,11 @@ Status Vouchers::take_report(const fs::path& file, const Report& ours,
 // The reports together: every interval is vouched for.
 Result<Finding> Vouchers::reports(Report& report) {
   const std::vector<Interval> all = intervals_of(history_);
-  if (all.empty()) return Finding{kNothingToReplay, Outcome::kOpen};
   report.num_intervals = static_cast<int64_t>(all.size());
   std::vector<std::string> who(all.size());
   for (const fs::path& file : setting_.request.replay.reports)
     NAITE_TRY(take_report(file, report, all, who));
+  if (all.empty()) return Finding{kNothingToReplay, Outcome::kOpen};
   for (size_t i = 0; i < all.size(); ++i)
     if (who[i].empty())
       return unable("no report is about steps {} to {}: a shard is missing", all[i].begin->step + 1,
