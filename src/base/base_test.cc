@@ -214,6 +214,24 @@ TEST(Math, AgreesWithTheCLibrary) {
   EXPECT_EQ(integer_power(0.5, 10), 0x1p-10);
 }
 
+// What is wrong with a file, and what is wrong with this machine.
+TEST(Result, AnErrorSaysWhatItIsAbout) {
+  EXPECT_EQ(fail("x").kind, ErrorKind::kWrong);
+  EXPECT_EQ(missing("x").kind, ErrorKind::kMissing);
+  EXPECT_EQ(rephrased(unable("x"), "y: {}", "x").kind, ErrorKind::kUnable);
+  for (const int code : {ENOENT, ENOTDIR})
+    EXPECT_EQ(kind_of_system_error(code), ErrorKind::kMissing) << code;
+  for (const int code : {EISDIR, ELOOP, ENAMETOOLONG})
+    EXPECT_EQ(kind_of_system_error(code), ErrorKind::kWrong) << code;
+  for (const int code : {EACCES, EPERM, EIO, ENOMEM, EMFILE, ENFILE, ENOSPC, EDQUOT, EROFS, EFBIG})
+    EXPECT_EQ(kind_of_system_error(code), ErrorKind::kUnable) << code;
+  const Result<std::string> nothing = read_file("/nowhere/at all");
+  EXPECT_EQ(nothing.error().kind, ErrorKind::kMissing);
+  EXPECT_EQ(nothing.error().message, "cannot read /nowhere/at all: No such file or directory");
+  EXPECT_EQ(read_file("/").error().kind, ErrorKind::kWrong);  // a folder is no file
+  EXPECT_EQ(write_file("/dev/full/x", "").error().kind, ErrorKind::kMissing);
+}
+
 TEST(Files, JsonThatIsAnotherFileIsNamed) {
   const fs::path directory = fresh_directory("foreign");
   const fs::path path = directory / "config.json";

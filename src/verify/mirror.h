@@ -75,6 +75,8 @@ class Mirror final : public RunSource {
     return run_.path() / folder / path;
   }
   std::string url_of(const std::string& path) const;
+  // What comes next is so many files of so many bytes in all: from what was checked before.
+  void expect(int64_t bytes, int64_t files);
 
   Result<ledger::Verifier> signer();
   Result<Offer> offered_head(const std::string& log, const ledger::Verifier& signer);
