@@ -399,6 +399,8 @@ TEST_F(Machine, TheAnswersOfVerifyHaveExitCodesOfTheirOwn) {
         Words{path, "--from", "1", "--to", "99"}, Words{path, "--sample", "0"},
         Words{"http://127.0.0.1:1/run", "--cache", fresh("cache")}})
     EXPECT_EQ(answer(mistake), 2) << fmt::format("{}", fmt::join(mistake, " "));
+  const Ended followed = run({"follow", "http://127.0.0.1:1/run", fresh("copy"), "--once"});
+  EXPECT_EQ(followed.exit_code, 2) << followed.err;
   const std::string shard = path + "/data/00-licence-train-00000.tokens";
   std::string tokens = *read_file(shard);
   tokens[100] ^= 1;

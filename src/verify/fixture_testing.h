@@ -46,10 +46,11 @@ class Verify : public testing::Test {
   }
 
   static void train_run(const std::string& name, std::vector<std::string> set,
-                        const std::string& audit_every = "10%", int64_t stop_after_step = -1) {
+                        const std::string& audit_every = "10%", int64_t stop_after_step = -1,
+                        const std::filesystem::path& file = "tests/recipes/tiny.toml") {
     set.insert(set.end(),
                {"checkpoint.autosave_seconds=3600", "checkpoint.audit_every=" + audit_every});
-    const Result<train::Curriculum> recipe = train::load_recipe("tests/recipes/tiny.toml", set);
+    const Result<train::Curriculum> recipe = train::load_recipe(file, set);
     ASSERT_TRUE(recipe.ok()) << recipe.error().message;
     train::TrainRequest request;
     request.run_directory = directory_ / name;

@@ -204,6 +204,20 @@ TEST_F(Verify, WhatIsDeclaredIsCalledSo) {
             std::string::npos);
 }
 
+TEST_F(Verify, ASourceOfWhichNothingIsReadIsCalledSo) {
+  std::string text = *read_file("tests/recipes/tiny.toml");
+  text.insert(text.find("[data]\n"),
+              "[[data.source]]\nname = 'phantom'\npath = 'README.md'\nweight = 0.0\n"
+              "document = 'blank_line'\nlicense = 'CC0-1.0'\norigin = 'a great library'\n");
+  ASSERT_TRUE(write_file(directory_ / "phantom.toml", text).ok());
+  train_run("phantom", {}, "10%", -1, directory_ / "phantom.toml");
+  const Report report = report_of(directory_ / "phantom", false);
+  EXPECT_TRUE(report.holds()) << report.to_json().dump(1);
+  EXPECT_NE(
+      report.to_json().dump().find("phantom (CC0-1.0; a great library; nothing was read of it)"),
+      std::string::npos);
+}
+
 // Two digests are needed of what holds tensors, of the file and of each tensor; whichever check
 // asks, both are computed once.
 TEST_F(Verify, EveryStateIsHashedOnce) {
