@@ -44,6 +44,20 @@ int64_t tile_bytes_max(const ledger::TileName& tile) {
   return tile.level == ledger::kEntriesLevel ? ledger::kBundleBytesMax : 32 * tile.width;
 }
 
+// For token files, whose sizes the manifest says: what does not fit the disk is not begun.
+Status check_room(const fs::path& directory, const std::vector<PublishedFile>& files) {
+  double bytes = 0;
+  std::error_code code;
+  for (const PublishedFile& file : files)
+    if (!fs::exists(directory / file.path, code)) bytes += static_cast<double>(file.bytes_max);
+  const fs::space_info disk = fs::space(directory, code);
+  if (code || bytes <= static_cast<double>(disk.available)) return {};
+  return unable(
+      "the token files have {:.0f} MiB and the disk of {} room for {} MiB: make room, or choose "
+      "another --cache",
+      bytes / (1 << 20), directory.string(), disk.available >> 20);
+}
+
 std::string head_text(const ledger::Head& head) {
   return fmt::format("{} entries with the root {}", head.size, ledger::to_hex(head.root));
 }
@@ -307,6 +321,7 @@ Status Mirror::fetch_claims(const RunHistory& history) {
 
 Status Mirror::fetch_data(const data::Manifest& manifest) {
   NAITE_ASSIGN(const std::vector<PublishedFile> files, record::published_shards(manifest));
+  NAITE_TRY(check_room(run_.path(), files));
   for (const PublishedFile& file : files) NAITE_TRY(fetch_file(file));
   return {};
 }

@@ -368,6 +368,20 @@ TEST_F(Published, TilesThatAreMissingOrWrongAreFound) {
   }
 }
 
+// A manifest may promise more than any disk has.
+TEST_F(Published, WhatNoDiskHasRoomForIsNotBegun) {
+  Result<Mirror> mirror = open();
+  ASSERT_TRUE(mirror.ok());
+  data::Manifest manifest = *data::Manifest::load(tree() / "run");
+  manifest.sources[0].train.shards[0].tokens = int64_t{1} << 48;
+  server_->take_requests();
+  const Status status = mirror->fetch_data(manifest);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().kind, ErrorKind::kUnable);
+  EXPECT_NE(status.error().message.find("make room"), std::string::npos) << status.error().message;
+  EXPECT_TRUE(server_->take_requests().empty());
+}
+
 // Names that a trainer, who signs them, may write.
 TEST_F(Published, HostileNamesAreRefused) {
   const auto published = [](const std::vector<std::string>& names) {
