@@ -140,7 +140,7 @@ std::string Mirror::url_of(const std::string& path) const {
 }
 
 // Each of them once more where an older piece must go, and with redirects.
-void Mirror::expect(int64_t bytes, int64_t files) { client_.set_budget({2 * bytes, 12 * files}); }
+void Mirror::allow(int64_t bytes, int64_t files) { client_.set_budget({2 * bytes, 12 * files}); }
 
 // The key that was seen first.
 Result<ledger::Verifier> Mirror::signer() {
@@ -149,7 +149,7 @@ Result<ledger::Verifier> Mirror::signer() {
   if (fs::exists(run_.ledger() / "vkey", code)) {
     NAITE_ASSIGN(vkey, read_file(run_.ledger() / "vkey"));
   } else {
-    expect(kVkeyBytesMax, 1);
+    allow(kVkeyBytesMax, 1);
     const Result<std::string> fetched = client_.fetch(url_of("ledger/vkey"), kVkeyBytesMax);
     if (!fetched) return no_run(fetched.error());
     vkey = *fetched;
@@ -164,7 +164,7 @@ Result<ledger::Verifier> Mirror::signer() {
 Result<Mirror::Offer> Mirror::offered_head(const std::string& log, const ledger::Verifier& signer) {
   const std::string url = url_of(log + "/" + ledger::kHeadFile);
   Offer out;
-  expect(ledger::kNoteBytesMax, 1);
+  allow(ledger::kNoteBytesMax, 1);
   NAITE_ASSIGN(out.text, client_.fetch(url, ledger::kNoteBytesMax));
   const Result<ledger::Note> parsed = ledger::Note::parse(out.text, url);
   const Result<ledger::Head> head =
@@ -189,7 +189,7 @@ Status Mirror::stage_tiles(const std::string& log, const Offer& offer, bool afre
   const std::vector<ledger::TileName> tiles = ledger::tiles_of(offer.head.size);
   int64_t bytes = 0;
   for (const ledger::TileName& tile : tiles) bytes += tile_bytes_max(tile);
-  expect(bytes, static_cast<int64_t>(tiles.size()));
+  allow(bytes, static_cast<int64_t>(tiles.size()));
   for (const ledger::TileName& tile : tiles) {
     const std::string name = ledger::tile_path(tile.level, tile.number, tile.width);
     const fs::path path = to / name;
@@ -305,7 +305,7 @@ Status Mirror::fetch_file(const PublishedFile& file) {
       fs::exists(path, code) ? sha256_file(path) : Result<std::string>(std::string());
   if (!found.ok() || *found != file.sha256) {
     NAITE_TRY(make_directories(staging(file.path).parent_path()));
-    expect(file.bytes_max, 1);
+    allow(file.bytes_max, 1);
     NAITE_TRY(client_.download(url_of(file.path), staging(file.path), file.bytes_max, file.sha256));
     NAITE_TRY(move_to(staging(file.path), path));
     kill_point("mirror-file");
@@ -355,7 +355,7 @@ Status Mirror::begin_state(const StoredState& state) {
   const fs::path to = staging(state.directory);
   NAITE_TRY(make_directories(to));
   NAITE_TRY(remove_unfinished(to));  // whoever was killed here
-  expect(2 * record::kRecordBytesMax, 2);
+  allow(2 * record::kRecordBytesMax, 2);
   NAITE_ASSIGN(const std::string record,
                client_.fetch(url_of(state.directory + "/record.json"), record::kRecordBytesMax));
   NAITE_TRY(write_file(to / "record.json", record));
@@ -375,7 +375,7 @@ Status Mirror::fetch_cosignature(const StoredState& state, const ledger::ModelKe
   const std::string name = fmt::format("{}/{}/{}", state.directory, ledger::kCosignaturesDirectory,
                                        ledger::cosignature_id(key));
   const std::string url = url_of(name + ".sig");
-  expect(record::kSignatureBytesMax, 1);
+  allow(record::kSignatureBytesMax, 1);
   NAITE_ASSIGN(const ledger::HttpResponse response, client_.get(url, record::kSignatureBytesMax));
   if (response.status == 404) return {};
   if (response.status != 200) return unable("{} answers with status {}", url, response.status);
@@ -406,7 +406,7 @@ Status Mirror::fetch_state(const RunHistory& history, const StoredState& state) 
                                          state.directory + "/record.json"));
     int64_t bytes = record::kSignatureBytesMax;
     for (const PublishedFile& file : files) bytes += file.bytes_max;
-    expect(bytes, static_cast<int64_t>(files.size()) + 1);
+    allow(bytes, static_cast<int64_t>(files.size()) + 1);
     for (const PublishedFile& file : files) {
       NAITE_TRY(make_directories((to / file.path).parent_path()));
       NAITE_TRY(client_.download(url_of(state.directory + "/" + file.path), to / file.path,

@@ -76,7 +76,7 @@ class Mirror final : public RunSource {
   }
   std::string url_of(const std::string& path) const;
   // What comes next is so many files of so many bytes in all: from what was checked before.
-  void expect(int64_t bytes, int64_t files);
+  void allow(int64_t bytes, int64_t files);
 
   Result<ledger::Verifier> signer();
   Result<Offer> offered_head(const std::string& log, const ledger::Verifier& signer);
