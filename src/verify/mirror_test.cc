@@ -373,7 +373,12 @@ TEST_F(Published, WhatNoDiskHasRoomForIsNotBegun) {
   Result<Mirror> mirror = open();
   ASSERT_TRUE(mirror.ok());
   data::Manifest manifest = *data::Manifest::load(tree() / "run");
-  manifest.sources[0].train.shards[0].tokens = int64_t{1} << 48;
+  std::vector<data::ManifestShard>& shards = manifest.sources[0].train.shards;
+  for (int i = 0; i < 1000; ++i) {
+    shards.push_back(shards[0]);
+    shards.back().file = fmt::format("more-{}.tokens", i);
+    shards.back().tokens = int64_t{1} << 40;
+  }
   server_->take_requests();
   const Status status = mirror->fetch_data(manifest);
   ASSERT_FALSE(status.ok());
