@@ -227,8 +227,16 @@ TEST(Notes, MalformedOnesAreRefused) {
                                               std::string(kNoteBytesMax, 'a') + "\n\n" + line};
   for (const std::string& bad : malformed)
     EXPECT_FALSE(Note::parse(bad, "note").ok()) << bad.substr(0, 40);
-  for (const char* bad : {"", "a b", "a+b", "a\n", "a\xc2\xa0", "a\xe3\x80\x80", "\xe2\x80\x83"})
+  for (const char* bad : {"", "a b", "a+b", "a\n", "a\xc2\xa0", "a\xe3\x80\x80", "\xe2\x80\x83",
+                          "a\xe2\x80\xae"
+                          "b",
+                          "a\xc2\x9b"
+                          "b",
+                          "a\xe2\x80\x8b"
+                          "b",
+                          "a\xef\xbb\xbf"})
     EXPECT_FALSE(check_key_name(bad).ok()) << bad;
+  EXPECT_TRUE(check_key_name("\xed\x95\x9c\xea\xb5\xad.example/team").ok());
   for (const char* bad : {"PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
                           "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10T",
                           "PeterNeumann", "", "+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy"})

@@ -52,6 +52,8 @@ Result<Head> read_head(const fs::path& directory, Note& note) {
   NAITE_ASSIGN(const Head head, Head::parse(note.text, path.string()));
   if (head.size > kLogEntriesMax)
     return fail("{}: {} entries are too many", path.string(), head.size);
+  if (note.text != head.text())
+    return fail("{}: lines behind the root, which a log of runs does not have", path.string());
   return head;
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/shown.h"
 #include "ledger/encoding.h"
 
 namespace naite::ledger {
@@ -106,12 +107,10 @@ Result<NoteSignature> parse_signature(std::string_view line, std::string_view wh
 
 Status check_key_name(std::string_view name) {
   // The white space of Unicode beyond ASCII, in UTF-8.
-  static constexpr std::string_view kSpaces[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80",
-                                                 "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf",
+  static constexpr std::string_view kSpaces[] = {"\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\xaf",
                                                  "\xe2\x81\x9f", "\xe3\x80\x80"};
-  bool valid = !name.empty() && name.size() <= 512 && is_utf8(name);
-  for (const char c : name) valid = valid && static_cast<unsigned char>(c) > 0x20 && c != 0x7f;
-  valid = valid && name.find('+') == std::string_view::npos;
+  bool valid = !name.empty() && name.size() <= 512 && is_plain_line(name);
+  valid = valid && name.find_first_of(" +") == std::string_view::npos;
   for (const std::string_view space : kSpaces)
     valid = valid && name.find(space) == std::string_view::npos;
   for (char c = '\x80'; c <= '\x8a'; ++c)  // U+2000 to U+200A

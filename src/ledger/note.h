@@ -83,7 +83,7 @@ Result<bool> verify_note(const Note& note, const Verifier& verifier);
 // The time that a cosigner states with a valid signature; none if it has not signed.
 Result<std::optional<uint64_t>> verify_cosignature(const Note& note, const Verifier& verifier);
 
-// Names of keys and origins: not empty, no white space, no control characters, no plus.
+// Names of keys and origins: not empty, no white space, no plus, nothing that cannot be seen.
 Status check_key_name(std::string_view name);
 
 // The head of a log: how long it is and the root of its tree.
