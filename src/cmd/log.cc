@@ -4,6 +4,7 @@
 #include "cmd/cmd.h"
 #include "ledger/ledger.h"
 #include "record/run_ledger.h"
+#include "record/run_list.h"
 
 namespace naite::cmd {
 
@@ -50,42 +51,25 @@ Result<ledger::LogContent> signed_log(const LogArguments& arguments, const fs::p
   return log;
 }
 
-// What an entry says, in one line. Anybody may have written it: one of another form than a run's is
-// shown as it stands.
-std::string line_of(const json& entry) {
-  constexpr int64_t kMax = int64_t{1} << 62;
-  Table table(entry, "entry");
-  const auto number = [&](const char* key) { return table.integer(key, 0, -kMax, kMax); };
-  const auto text = [&](const char* key) { return table.string(key, ""); };
-  const auto count = [&](const char* key) {
-    const json* const list = table.raw(key);
-    if (list == nullptr || !list->is_structured()) table.reject(key, "a list or a table");
-    return list == nullptr ? int64_t{0} : static_cast<int64_t>(list->size());
-  };
-  const std::string type = text("type");
-  std::string line;
-  if (type == "commitment")
-    line = fmt::format("{} steps, {} tokens, {} parameters, {}, training {:.16}, data {:.16}",
-                       number("steps"), number("tokens"), number("parameters"),
-                       text("architecture"), text("training_digest"), text("data_digest"));
-  if (type == "seed")
-    line =
-        fmt::format("{} {}", text("seed"),
-                    text("kind") == "beacon" ? "from the beacon's value" : "chosen by the trainer");
-  if (type == "initial")
-    line = fmt::format("{} of {} initial tensors", count("tensors"), number("total"));
-  if (type == "steps")
-    line = fmt::format("{} to {}", number("first"), number("first") + count("steps") - 1);
-  if (type == "checkpoint" || type == "state")
-    line = fmt::format("after step {}: {}, state {:.16}", number("step"), text("directory"),
-                       text("state"));
-  if (type == "amendment") {
-    count("changes");
-    line = fmt::format("after step {}: {}", number("step"),
-                       table.has("changes") ? json_text(*table.raw("changes")) : "");
+// Of a run or of a publisher's runs, by the first entry.
+bool lists_runs(const ledger::LogContent& log) {
+  const Result<json> first = log.entries.empty()
+                                 ? Result<json>(json())
+                                 : ledger::parse_canonical_json(log.entries[0], "log entry 0");
+  return first.ok() && first->is_object() && first->value("type", json()) == "run";
+}
+
+// That the entries are those of a run or of a publisher's runs, each where it may stand.
+Status check_entries(const ledger::LogContent& log) {
+  if (lists_runs(log)) {
+    NAITE_ASSIGN([[maybe_unused]] const record::RunList list,
+                 record::RunList::parse(log.entries, log.head.origin));
+    return {};
   }
-  if (type == "run") line = text("origin");
-  return line.empty() || !table.finish(true).ok() ? json_text(entry) : line;
+  NAITE_ASSIGN(const record::RunHistory history, record::RunHistory::parse(log.entries));
+  if (history.num_entries == 0 || history.commitment.origin == log.head.origin) return {};
+  return fail("the log is {}, its commitment was made for {}", log.head.origin,
+              history.commitment.origin);
 }
 
 Status show(const LogArguments& arguments) {
@@ -93,16 +77,19 @@ Status show(const LogArguments& arguments) {
   NAITE_ASSIGN(const ledger::LogContent log, signed_log(arguments, directory));
   if (!arguments.as_json)
     put("{}: {} entries, root {}\n", log.head.origin, log.head.size, ledger::to_hex(log.head.root));
+  const std::vector<record::EntryRule>& rules =
+      lists_runs(log) ? record::list_rules() : record::run_rules();
   for (size_t i = 0; i < log.entries.size(); ++i) {
-    NAITE_ASSIGN(const json entry,
-                 ledger::parse_canonical_json(log.entries[i], fmt::format("log entry {}", i)));
+    const std::string where = fmt::format("log entry {}:", i);
+    NAITE_ASSIGN(const json entry, ledger::parse_canonical_json(log.entries[i], where));
     if (arguments.as_json) {
       put_json_text(log.entries[i]);
       continue;
     }
-    const bool plain = entry.is_object() && entry.contains("type") && entry["type"].is_string();
-    if (!plain) return fail("log entry {} is no entry of a run: use --json", i);
-    put("{:>5}  {:<10}  {}\n", i, entry["type"].get<std::string>(), line_of(entry));
+    // Anybody may have written it: one of another form is shown as it stands.
+    const bool has_form = record::check_entry(entry, rules, where).ok();
+    put("{:>5}  {:<10}  {}\n", i, has_form ? entry["type"].get<std::string>() : "(no entry)",
+        has_form ? record::entry_summary(entry) : json_text(entry));
   }
   return {};
 }
@@ -156,6 +143,7 @@ Status check_log(const LogArguments& arguments) {
       return fail("{} is no beginning of this log: {} signed two histories", file, head.origin);
     put("consistent: {} ({} entries)\n", file, head.size);
   }
+  NAITE_TRY(check_entries(log));
   put("whole: {}, {} entries, signed by {}\n", log.head.origin, log.head.size, verifier.vkey());
   return {};
 }

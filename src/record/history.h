@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The entries of a run's log, read: docs/LEDGER.md has each of them. Reading is strict, whether the
-// log is our own or somebody else's: canonical JSON, no unknown keys, the order that a run has,
-// every step exactly once, nothing after the end.
+// The entries of a run's log, read: docs/LEDGER.md has each of them, record/entry_rules.h their
+// forms and order. Reading is strict, whether the log is our own or somebody else's, and an entry
+// has one meaning: canonical JSON, no unknown keys, the order that a run has, every step and every
+// state exactly once, nothing that contradicts what was entered before, nothing after the end. What
+// the log says and only the recipe can tell (which states, which data) is the verifier's.
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -12,6 +14,7 @@
 
 #include "base/base.h"
 #include "formats/record.h"
+#include "record/entry_rules.h"
 
 namespace naite::record {
 
@@ -54,6 +57,9 @@ struct SeedEntry {
   bool beacon = false;
   int64_t seed = 0;
   std::string value;  // the beacon's, hexadecimal
+  // Lines of witnesses who had signed the log as it stood before this entry: they say since when
+  // the commitment cannot have been another one.
+  std::vector<std::string> cosignatures;
 };
 
 // A state that the run has stored.
@@ -62,47 +68,73 @@ struct StoredState {
   int64_t step = 0, first_token = 0, end_token = 0;
   std::string directory;                 // below the run
   std::string manifest, weights, state;  // digests: of all files, the weights, the training state
-  std::optional<double> loss;            // of the last step
-  std::optional<formats::Validation> validation;
+  std::optional<double> loss;            // of the last step; of a branch's first, the parent's
+  std::optional<formats::Validation> validation;  // measured with a checkpoint
 
   std::optional<double> bits_per_byte() const;  // mean over the held-out texts
 };
 
+// What changed of the commitment when the run went on after `step` steps.
+struct Amendment {
+  int64_t step = 0, time = 0;
+  nlohmann::json changes;
+};
+
+// States of steps after `after` follow this plan, until the next one.
+struct PlanInForce {
+  int64_t after = 0;
+  nlohmann::json plan;
+};
+
 struct RunHistory {
+  int64_t num_entries = 0;
   std::string commitment_entry;  // its bytes
   Commitment commitment;
   std::optional<SeedEntry> seed;
+  int64_t seed_index = 0;                      // of its entry
   std::map<std::string, std::string> initial;  // SHA-256 of each initial tensor's values
   bool initial_complete = false;
   std::vector<StepDigest> steps;    // from number commitment.first_step() + 1 on
-  std::vector<StoredState> stored;  // by step, ascending; of one step, the last one counts
-  std::vector<nlohmann::json> amendments;
+  std::vector<StoredState> stored;  // by step, ascending, each once
+  std::vector<Amendment> amendments;
   bool ended = false, abandoned = false;
   int64_t end_step = 0;
   std::string end_state;
+  int64_t time = 0;  // the newest one that the log has
 
   // An empty history if there are no entries.
   static Result<RunHistory> parse(const std::vector<std::string>& entries);
+  // The next entry. After an error the history is of no use.
+  Status add(const std::string& entry);
 
+  Phase phase() const;
   // Steps of the run that are done; those before a branch count.
   int64_t last_step() const;
   // What step number `step` left, first_step() < step <= last_step().
   const StepDigest& step(int64_t step) const;
-  // The newest entry about that step's state; nullptr if there is none.
+  // The entry about that step's state; nullptr if there is none.
   const StoredState* find(int64_t step) const;
-  // Of each directory, the newest entry: what lies there in the end. By step, ascending.
+  const StoredState* last_checkpoint() const;  // nullptr if there is none
+  // All of `stored`, by step, ascending.
   std::vector<const StoredState*> newest_states() const;
   double percent_done(int64_t step) const;
   // The commitment with what amendments changed.
   Commitment amended() const;
+  // The plans that states followed, the commitment's first.
+  std::vector<PlanInForce> plans() const;
 
  private:
-  Status read_seed(Table& table);
-  Status read_initial(Table& table);
-  Status read_steps(Table& table);
-  Status read_stored(Table& table, bool checkpoint);
-  Status read_end(Table& table, bool was_abandoned);
-  Status read(const nlohmann::json& entry, const std::string& where);
+  Status adopt(const nlohmann::json& entry, const std::string& type, const std::string& where);
+  Status adopt_seed(const nlohmann::json& entry, const std::string& where);
+  Status adopt_initial(const nlohmann::json& entry, const std::string& where);
+  Status adopt_steps(const nlohmann::json& entry, const std::string& where);
+  Status adopt_stored(const nlohmann::json& entry, const std::string& where);
+  Status check_metrics(const StoredState& state, const std::string& where) const;
+  Status adopt_amendment(const nlohmann::json& entry, const std::string& where);
+  Status adopt_end(const nlohmann::json& entry, const std::string& where);
+  Status adopt_time(const nlohmann::json& entry, const std::string& where);
+
+  int64_t initial_total_ = 0;
 };
 
 // Entries as canonical JSON.

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kTextBytesMax = int64_t{256} << 20;  // tokenizer, manifest: as verify reads them
 constexpr int64_t kTensorBytes = 20;                   // weights, masters, moments of one parameter
+constexpr int64_t kShardTokensMax = int64_t{1} << 40;  // and documents: times 8 they fit
 constexpr size_t kFilesMax = 1000;
 constexpr size_t kNameMax = 128;
 
@@ -61,6 +62,8 @@ Result<std::vector<PublishedFile>> published_shards(const data::Manifest& manife
               name[0] == '.' || name.size() > 255 || !names.insert(name).second)
             return fail("data/manifest.json names the shard {}, twice or not plainly",
                         shortened(name));
+        if (shard.tokens > kShardTokensMax || shard.documents > kShardTokensMax)
+          return fail("data/{}: more tokens than this program verifies", shortened(shard.file));
         out.push_back({"data/" + shard.file, shard.sha256, shard.tokens * manifest.token_bytes});
         out.push_back({"data/" + starts, shard.starts_sha256, shard.documents * 8});
         if (shard.has_weights())

@@ -94,9 +94,6 @@ Result<std::unique_ptr<RunLedger>> RunLedger::open(const RunDirectory& directory
   // A log that was begun by a key of the run stays so: one log, one key.
   if (!signer.name().starts_with(fmt::format("{}/", kNobody))) log->keys_ = std::move(loaded);
   log->keys_directory_ = keys;
-  log->stored_ = log->history_.stored;
-  log->logged_steps_ = log->history_.last_step();
-  log->ended_ = log->history_.ended;
   if (log->history_.abandoned)
     return fail("the log of {} says that this run was abandoned: begin another one",
                 directory.path().string());
@@ -120,24 +117,41 @@ Status RunLedger::show_head() {
   return {};
 }
 
-Status RunLedger::append(const std::vector<std::string>& entries) {
+Status RunLedger::adopt(const std::vector<std::string>& entries) {
+  for (const std::string& entry : entries)
+    if (const Status status = history_.add(entry); !status)
+      return fail("not entered into the log of {}: {}", directory_.path().string(),
+                  status.error().message);
+  return {};
+}
+
+Status RunLedger::write(const std::vector<std::string>& entries) {
   NAITE_TRY(writer_.append(entries));
   return witnesses_ && !entries.empty() ? show_head() : Status();
 }
+
+Status RunLedger::append(const std::vector<std::string>& entries) {
+  {
+    const std::lock_guard lock(mutex_);
+    NAITE_TRY(adopt(entries));
+  }
+  return write(entries);
+}
+
+// In a log time does not go back, whatever happens to the clock.
+int64_t RunLedger::now() const { return std::max(unix_seconds(), history_.time); }
 
 Status RunLedger::commit(Commitment commitment, int64_t step) {
   commitment.origin = writer_.signer().name();
   commitment.vkey = vkey();
   commitment.model_key = keys_ ? keys_->model.public_pem() : "";
-  commitment.nonce = ledger::random_hex(16);
-  commitment.time = unix_seconds();
-  if (!history_.commitment_entry.empty()) {
+  if (history_.phase() != Phase::kEmpty) {
     NAITE_TRY(compare(commitment, step));
   } else {
-    NAITE_ASSIGN(history_.commitment_entry, ledger::canonical_json(commitment.to_json()));
-    history_.commitment = commitment;
-    logged_steps_ = commitment.first_step();
-    NAITE_TRY(append({history_.commitment_entry}));
+    commitment.nonce = ledger::random_hex(16);
+    commitment.time = unix_seconds();
+    NAITE_ASSIGN(const std::string entry, ledger::canonical_json(commitment.to_json()));
+    NAITE_TRY(append({entry}));
   }
   return list_run({{"type", "run"},
                    {"origin", commitment.origin},
@@ -150,16 +164,35 @@ Status RunLedger::compare(const Commitment& commitment, int64_t step) {
   json changes = json::object();
   for (const auto& [key, value] : after.items()) {
     if (key == "nonce" || key == "time" || before[key] == value) continue;
-    const bool may_change = key == "name" || key == "manifest_sha256" || key == "recipe_sha256" ||
-                            key == "plan" || key == "version" || key == "source_commit";
-    if (!may_change)
+    if (!may_change(key))
       return fail("the log of {} commits to another `{}`: {} instead of {}; choose another --run",
                   directory_.path().string(), key, before[key].dump(), value.dump());
     changes[key] = value;
   }
-  if (changes.empty() || ended_) return {};
-  NAITE_ASSIGN(const std::string entry, amendment_entry(step, changes, unix_seconds()));
+  if (changes.empty() || history_.ended) return {};
+  int64_t low = history_.commitment.first_step();
+  if (!history_.stored.empty()) low = history_.stored.back().step;
+  if (changes.contains("plan") && step < low)
+    return fail(
+        "the log of {} has a state after step {} that is not there any more: leave [checkpoint] as "
+        "it was until it is made again",
+        directory_.path().string(), low);
+  if (!history_.amendments.empty()) low = std::max(low, history_.amendments.back().step);
+  NAITE_ASSIGN(
+      const std::string entry,
+      amendment_entry(std::clamp(step, low, std::max(low, history_.last_step())), changes, now()));
   return append({entry});
+}
+
+// Lines of witnesses under the head as it stands.
+Result<std::vector<std::string>> RunLedger::cosignatures() const {
+  const fs::path path = directory_.ledger() / ledger::kHeadFile;
+  NAITE_ASSIGN(const std::string text, read_file(path));
+  NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(text, path.string()));
+  std::vector<std::string> out;
+  for (const ledger::NoteSignature& signature : note.signatures)
+    if (signature.name != writer_.signer().name()) out.push_back(signature.line());
+  return out;
 }
 
 Result<std::optional<int64_t>> RunLedger::seed(int64_t chosen, const std::string& beacon,
@@ -173,58 +206,59 @@ Result<std::optional<int64_t>> RunLedger::seed(int64_t chosen, const std::string
     if (!bytes || bytes->empty())
       return fail("--beacon-value must be the value of {} in lower-case hexadecimal digits",
                   beacon);
-    seed = {true, beacon_seed(history_.commitment_entry, *bytes), beacon_value};
+    seed = {true, beacon_seed(history_.commitment_entry, *bytes), beacon_value, {}};
+    NAITE_ASSIGN(seed.cosignatures, cosignatures());
   }
   NAITE_ASSIGN(const std::string entry, seed_entry(seed));
   NAITE_TRY(append({entry}));
-  history_.seed = seed;
   return std::optional<int64_t>(seed.seed);
 }
 
 Status RunLedger::initial(const std::map<std::string, std::string>& tensors) {
-  if (history_.initial_complete) {
-    if (history_.initial == tensors) return {};
+  const bool same =
+      std::all_of(history_.initial.begin(), history_.initial.end(), [&](const auto& tensor) {
+        const auto found = tensors.find(tensor.first);
+        return found != tensors.end() && found->second == tensor.second;
+      });
+  if (!same || (history_.initial_complete && history_.initial.size() != tensors.size()))
     return fail(
         "the initial tensors are not those that the log of {} has: this machine or the "
         "directory is faulty",
         directory_.path().string());
-  }
   NAITE_ASSIGN(const std::vector<std::string> entries, initial_entries(tensors));
-  history_.initial_complete = true;
   // Of several entries a killed process may have left the first ones.
-  const size_t done = (history_.initial.size() + 299) / 300;
-  history_.initial = tensors;
+  const size_t done = history_.initial_complete ? entries.size() : history_.initial.size() / 300;
   return append({entries.begin() + static_cast<std::ptrdiff_t>(done), entries.end()});
 }
 
 Status RunLedger::step(int64_t step, const StepDigest& digest) {
   const std::lock_guard lock(mutex_);
-  if (step <= history_.last_step()) {
+  const int64_t entered = history_.last_step();
+  if (step <= entered) {
     if (history_.step(step) == digest) return {};
     return fail(
         "step {} gives other bits than the log of {} has from before the restart: this machine or "
         "the directory is faulty; nothing of this step was kept",
         step, directory_.path().string());
   }
-  NAITE_CHECK(step == logged_steps_ + static_cast<int64_t>(pending_.size()) + 1, "step {} after {}",
-              step, logged_steps_ + static_cast<int64_t>(pending_.size()));
+  NAITE_CHECK(step == entered + static_cast<int64_t>(pending_.size()) + 1, "step {} after {}", step,
+              entered);
   pending_.push_back(digest);
   return {};
 }
 
 Status RunLedger::flush(int64_t step) {
-  std::vector<StepDigest> steps;
-  int64_t first = 0;
+  std::vector<std::string> entries;
   {
     const std::lock_guard lock(mutex_);
-    first = logged_steps_ + 1;
-    const auto count = static_cast<std::ptrdiff_t>(std::max<int64_t>(0, step - logged_steps_));
-    steps.assign(pending_.begin(), pending_.begin() + count);
-    pending_.erase(pending_.begin(), pending_.begin() + count);
-    logged_steps_ += count;
+    const int64_t entered = history_.last_step();
+    const auto end =
+        pending_.begin() + static_cast<std::ptrdiff_t>(std::max<int64_t>(0, step - entered));
+    NAITE_ASSIGN(entries, step_entries(entered + 1, {pending_.begin(), end}));
+    NAITE_TRY(adopt(entries));
+    pending_.erase(pending_.begin(), end);
   }
-  NAITE_ASSIGN(const std::vector<std::string> entries, step_entries(first, steps));
-  return append(entries);
+  return write(entries);
 }
 
 Status RunLedger::stored(StoredState state, const formats::Record& record) {
@@ -234,30 +268,32 @@ Status RunLedger::stored(StoredState state, const formats::Record& record) {
   state.weights = record.weights_digest;
   state.state = record.state_digest;
   state.loss = record.loss;
-  state.validation = record.validation;
-  for (const StoredState& other : stored_) {
-    if (state.checkpoint && other.checkpoint && other.step < state.step)
-      state.first_token = other.end_token;
-    if (other.step != state.step) continue;
-    if (other.state != state.state)
+  if (state.checkpoint) state.validation = record.validation;
+  if (const StoredState* other = history_.find(state.step)) {
+    if (other->state != state.state)
       return fail(
           "{} holds another state than the log of the run has: remove it to go on from an "
           "earlier one",
           path.string());
-    if (other.manifest == state.manifest && other.checkpoint == state.checkpoint) return {};
+    if (other->manifest == state.manifest && other->checkpoint == state.checkpoint) return {};
+    return fail(
+        "{} was made again with other files than the log of the run has: put it back from a copy, "
+        "or remove it and go on with naite {} ({}), which made it",
+        path.string(), history_.amended().version, history_.amended().source_commit);
   }
-  if (ended_ || (!stored_.empty() && stored_.back().step > state.step)) return {};
+  if (history_.ended || (!history_.stored.empty() && history_.stored.back().step > state.step))
+    return {};
+  const StoredState* before = history_.last_checkpoint();
+  if (state.checkpoint && before != nullptr) state.first_token = before->end_token;
   NAITE_ASSIGN(const std::string entry, stored_entry(state));
-  NAITE_TRY(append({entry}));
-  stored_.push_back(std::move(state));
-  return {};
+  return append({entry});
 }
 
 Status RunLedger::end(int64_t step, const std::string& state_digest) {
-  if (ended_) return {};
-  NAITE_ASSIGN(const std::string entry, end_entry(step, state_digest, unix_seconds()));
-  NAITE_TRY(append({entry}));
-  ended_ = true;
+  if (!history_.ended) {
+    NAITE_ASSIGN(const std::string entry, end_entry(step, state_digest, now()));
+    NAITE_TRY(append({entry}));
+  }
   return list_run({{"type", "end"},
                    {"origin", writer_.signer().name()},
                    {"size", writer_.size()},
@@ -265,8 +301,9 @@ Status RunLedger::end(int64_t step, const std::string& state_digest) {
 }
 
 Status RunLedger::abandon(const std::string& reason) {
-  if (ended_) return fail("the run of this log has ended");
-  NAITE_ASSIGN(const std::string entry, abandoned_entry(logged_steps_, reason, unix_seconds()));
+  if (history_.ended) return fail("the run of this log has ended");
+  if (history_.phase() == Phase::kEmpty) return fail("the run of this log has not begun");
+  NAITE_ASSIGN(const std::string entry, abandoned_entry(history_.last_step(), reason, now()));
   return append({entry});
 }
 
@@ -315,7 +352,7 @@ Status RunLedger::sign_checkpoint(const fs::path& directory, const formats::Reco
       {{{"name", "data"}, {"digest", {{"sha256", commitment.data_digest}}}},
        {{"name", "tokenizer.json"}, {"digest", {{"sha256", commitment.tokenizer_sha256}}}}});
   int64_t first_step = 0;
-  for (const StoredState& parent : stored_) {
+  for (const StoredState& parent : history_.stored) {
     if (!parent.checkpoint || parent.step >= step) continue;
     first_step = parent.step;
     if (sources.size() > 2) sources.erase(2);

@@ -2,11 +2,12 @@
 #pragma once
 // What a run writes into its signed log, RUN/ledger/, entry by entry as record/history.h reads it.
 //
-// In step with the disk: steps are logged before the state that they lead to is stored, a state
-// only when it is stored. A run that was killed and goes on therefore meets steps that are logged
-// already; they must give the logged bits, and are not entered again. Without keys the log is
-// signed by a key that is made for the run (RUN/.run-key), which vouches for nobody. With keys, the
-// log of runs of that publisher (KEYS/ledger/) lists every run before its first step, and
+// What is written is held to the rules of what is read: an entry that a reader would refuse is not
+// entered. In step with the disk: steps are logged before the state that they lead to is stored, a
+// state only when it is stored. A run that was killed and goes on therefore meets steps that are
+// logged already; they must give the logged bits, and are not entered again. Without keys the log
+// is signed by a key that is made for the run (RUN/.run-key), which vouches for nobody. With keys,
+// the log of runs of that publisher (KEYS/ledger/) lists every run before its first step, and
 // RUN/ledger/publisher/ holds a copy.
 //
 // step() belongs to the training thread; the rest is called by one thread at a time, which may be
@@ -41,7 +42,7 @@ class RunLedger {
 
   bool self_signed() const { return !keys_; }
   std::string vkey() const { return writer_.signer().verifier().vkey(); }
-  const RunHistory& history() const { return history_; }  // as it stood when the log was opened
+  const RunHistory& history() const { return history_; }
 
   // Enters what is going to be done; origin, keys, nonce and time are filled in here. If that has
   // happened, compares, and enters an amendment about what may change.
@@ -81,21 +82,22 @@ class RunLedger {
       : directory_(directory), writer_(std::move(writer)) {}
   Status compare(const Commitment& commitment, int64_t step);
   Status list_run(const nlohmann::json& entry);
+  Status adopt(const std::vector<std::string>& entries);  // into history_; mutex_ is held
+  Status write(const std::vector<std::string>& entries);
   Status append(const std::vector<std::string>& entries);
+  Result<std::vector<std::string>> cosignatures() const;
   Status show_head();
+  int64_t now() const;
 
   const RunDirectory directory_;
   std::filesystem::path keys_directory_;
   std::optional<ledger::Keys> keys_;
   ledger::LogWriter writer_;
   std::unique_ptr<Witnesses> witnesses_;  // adds to what writer_ writes
-  RunHistory history_;
-  std::vector<StoredState> stored_;
-  bool ended_ = false;
 
   std::mutex mutex_;
-  int64_t logged_steps_ = 0;
-  std::vector<StepDigest> pending_;  // after logged_steps_
+  RunHistory history_;               // as far as it is entered; changed under mutex_ alone
+  std::vector<StepDigest> pending_;  // steps after those
 };
 
 }  // namespace naite::record

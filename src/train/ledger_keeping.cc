@@ -39,6 +39,8 @@ Result<bool> LedgerKeeping::settle_seed(const std::string& beacon_value) {
         fmt::format("committed in {}; when the value of {} is public, give it with "
                     "--beacon-value",
                     run_.ledger().string(), recipe.beacon));
+    // What witnesses sign now, before the value is known, goes into the entry of the seed.
+    settle_witnesses();
     return false;
   }
   for (Recipe& stage : curriculum_.stages) stage.seed = *seed;

@@ -81,14 +81,6 @@ std::vector<Attack> of_logs() {
          f.entries().resize(8);
          f.sign();
        }},
-      {"a state cut out of the middle", "states", "the plan stores",
-       [](Forger& f) {
-         fs::remove_all(f.state(10));
-         std::erase_if(f.entries(), [](const json& entry) {
-           return entry.contains("directory") && entry["step"] == 10;
-         });
-         f.sign();
-       }},
       {"a state that cannot be fetched", "bytes", "cannot be found",
        [](Forger& f) { fs::remove_all(f.state(6)); }},
   };
@@ -97,7 +89,7 @@ std::vector<Attack> of_logs() {
 // Entries that no run has.
 std::vector<Attack> of_entries() {
   return {
-      {"steps left out", "log", "list of steps",
+      {"steps left out", "log", "must be a list",
        [](Forger& f) {
          f.entry("steps", 2)["steps"].erase(0);
          f.sign();
@@ -108,17 +100,17 @@ std::vector<Attack> of_entries() {
          steps.push_back(steps.back());
          f.sign();
        }},
-      {"an entry after the end", "log", "after the end",
+      {"an entry after the end", "log", "cannot follow the end",
        [](Forger& f) {
          f.entries().push_back(f.entry("seed"));
          f.sign();
        }},
-      {"two seeds", "log", "a second seed",
+      {"two seeds", "log", "cannot follow the seed",
        [](Forger& f) {
          f.entries().insert(f.entries().begin() + 2, f.entry("seed"));
          f.sign();
        }},
-      {"an end before the planned end", "end", "ended after 18",
+      {"an end before the planned end", "log", "ended after 18",
        [](Forger& f) {
          std::erase_if(f.entries(), [](const json& entry) {
            return (entry["type"] == "steps" && entry["first"] == 19) ||
@@ -295,12 +287,12 @@ std::vector<Attack> of_states() {
          f.entry("checkpoint", 0)["metrics"]["validation"]["licence"]["loss"] = 1.5;
          f.seal();
        }},
-      {"a better training loss in a checkpoint", "states", "its loss",
+      {"a better training loss in a checkpoint", "log", "its loss",
        [](Forger& f) {
          f.entry("checkpoint", 2)["metrics"]["loss"] = 1.5;
          f.seal();
        }},
-      {"other bits of the loss before a state", "states", "its loss",
+      {"other bits of the loss before a state", "log", "its loss",
        [](Forger& f) {
          f.entry("steps", 3)["steps"][0][0] = "3ff0000000000000";
          f.seal();

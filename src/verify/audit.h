@@ -4,6 +4,7 @@
 // after check. The parts, in the order in which they rest on each other:
 //
 //   claims.h     log, signatures, recipe, data: what was committed to, compared without computing
+//   planned.h    which states the log must have
 //   states.h     every stored state is what the log, the plan and the recipe say
 //   replays.h    what is computed again: initial tensors, and intervals of the training
 //   vouchers.h   what other organisations and verifiers say

@@ -2,11 +2,15 @@
 #include "verify/claims.h"
 
 #include <algorithm>
+#include <span>
 
+#include "base/clock.h"
+#include "base/machine_limits.h"
 #include "data/prepare.h"
 #include "data/shards.h"
 #include "ledger/ledger.h"
 #include "train/commitment.h"
+#include "verify/planned.h"
 
 namespace naite::verify {
 
@@ -17,8 +21,6 @@ using record::StoredState;
 namespace {
 
 constexpr int64_t kFilesMax = 1'000'000;
-constexpr int64_t kStepsMax = 100'000'000;  // the mixture is walked once, step by step
-constexpr int64_t kBatchTokensMax = int64_t{1} << 27;
 constexpr double kBytesPerToken = 32;  // of a batch: ids, targets, positions, spans, weights
 constexpr int64_t kShardTokensMax = int64_t{1} << 40;
 constexpr uintmax_t kTextFileMax = uintmax_t{256} << 20;  // recipe, manifest, tokenizer
@@ -78,8 +80,8 @@ bool Claims::check_log(Checklist& list) {
 bool Claims::check_rest(Checklist& list) {
   return list.may_fail("signature", signature(list.report())) &&
          list.may_fail("publisher", publisher(list.report())) && list.check("recipe", recipe()) &&
-         list.may_fail("seed", seed()) && list.check("data", data()) &&
-         list.may_fail("batches", batches()) &&
+         list.may_fail("plan", plan()) && list.may_fail("seed", seed()) &&
+         list.check("data", data()) && list.may_fail("batches", batches()) &&
          (setting_.request.text.empty() || list.may_fail("text", text()));
 }
 
@@ -121,6 +123,7 @@ Result<Finding> Claims::log(Report& report) {
     return unable("{} has a publisher's log of runs: give the folder of a run",
                   setting_.run.path().string());
   note_ = std::move(log.note);
+  leaves_ = std::move(log.leaves);
   NAITE_ASSIGN(history_, record::RunHistory::parse(log.entries));
   if (history_.commitment_entry.empty())
     return unable("the log is empty, nothing is claimed yet: verify it when the run has begun");
@@ -156,8 +159,11 @@ Result<Finding> Claims::signature(Report& report) {
                                          : "self-signed: no policy says whose key it is",
                                witnesses_named(note_, signer)),
                    Outcome::kOpen};
-  NAITE_ASSIGN(const int64_t cosigned, setting_.request.policy->accept(signer, note_));
-  return Finding{fmt::format("by {}, trusted by the policy; {} witnesses", signer.name, cosigned)};
+  NAITE_ASSIGN(
+      const std::vector<Cosigner> cosigned,
+      setting_.request.policy->accept(signer, note_, history_.commitment.time, unix_seconds()));
+  return Finding{fmt::format("by {}, trusted by the policy; {} witnesses{}", signer.name,
+                             cosigned.size(), cosigners_named(cosigned))};
 }
 
 // The publisher's log of runs: this one must have been listed in it.
@@ -171,23 +177,36 @@ Result<Finding> Claims::publisher(const Report& report) {
   NAITE_ASSIGN(const bool is_signed, ledger::verify_note(log.note, publisher));
   if (!is_signed || log.head.origin != publisher.name)
     return fail("the log of runs is not that of {}", publisher.name);
-  int64_t runs = 0, ended = 0;
-  bool listed = false;
-  for (size_t i = 0; i < log.entries.size(); ++i) {
-    const std::string where = fmt::format("entry {} of the log of runs:", i);
-    NAITE_ASSIGN(const json entry, ledger::parse_canonical_json(log.entries[i], where));
-    Table table(entry, where);
-    const bool begins = table.choice("type", std::nullopt, {"run", "end"}) == "run";
-    const std::string origin = table.string("origin");
-    const std::string commitment = begins ? table.string("commitment") : "";
-    NAITE_TRY(table.finish(true));
-    runs += begins;
-    ended += !begins;
-    listed =
-        listed || (origin == report.origin && commitment == sha256_hex(history_.commitment_entry));
+  NAITE_ASSIGN(const record::RunList list, record::RunList::parse(log.entries, publisher.name));
+  std::vector<Cosigner> cosigned;
+  if (setting_.request.policy) {
+    NAITE_ASSIGN(cosigned,
+                 setting_.request.policy->cosigners(publisher, log.note, 1, unix_seconds()));
   }
-  if (!listed) return fail("the log of runs does not list the commitment of this run");
-  return Finding{fmt::format("{} lists {} runs, {} of them ended", publisher.name, runs, ended)};
+  const auto run = list.runs.find(report.origin);
+  if (run == list.runs.end() || run->second.commitment != sha256_hex(history_.commitment_entry) ||
+      run->second.time != history_.commitment.time)
+    return fail("the log of runs does not list the commitment of this run");
+  return listed(run->second,
+                fmt::format("{} lists {} runs, {} of them ended{}", publisher.name,
+                            list.runs.size(), list.num_ended(), cosigners_named(cosigned)));
+}
+
+// What the log of runs says of the end of this one is what its log has.
+Result<Finding> Claims::listed(const record::ListedRun& run, const std::string& detail) const {
+  if (!run.end) return Finding{detail};
+  const auto size = static_cast<int64_t>(leaves_.size());
+  if (run.end->size > size) {
+    const std::string cut =
+        fmt::format("the log of runs says that this one ended with {} entries, its own log has {}",
+                    run.end->size, size);
+    // It may have ended between two answers of a server.
+    if (setting_.source.is_whole()) return fail("{}: it was cut off", cut);
+    return Finding{cut + ": fetch it again; if it stays so, its end is withheld", Outcome::kOpen};
+  }
+  if (!history_.ended || run.end->size != size || run.end->root != ledger::tree_root(leaves_))
+    return fail("the log of runs says that this one ended otherwise than its own log");
+  return Finding{detail};
 }
 
 // Values in memory take up to so many times the room of their text: of `[],[],` it is 54.
@@ -205,14 +224,11 @@ Result<Finding> Claims::recipe() {
        {"recipe.toml", "tokenizer.json", "tokenizer_config.json", "data/manifest.json"})
     NAITE_TRY(text_with_room(file));
   NAITE_ASSIGN(curriculum_, train::load_recipe(setting_.run.recipe(), {}));
+  NAITE_TRY(check_size(curriculum_));
   const record::Commitment amended = history_.amended();
-  NAITE_TRY(adopt_plan(amended.plan));
+  NAITE_ASSIGN(curriculum_, with_plan(curriculum_, amended.plan, setting_.run.recipe().string()));
   for (train::Recipe& stage : curriculum_.stages)
     if (history_.seed->beacon) stage.seed = history_.seed->seed;
-  for (const train::Recipe& stage : curriculum_.stages)
-    if (curriculum_.total_steps() > kStepsMax || stage.train.batch_tokens > kBatchTokensMax)
-      return fail("{} steps of {} tokens are more than this program verifies",
-                  curriculum_.total_steps(), stage.train.batch_tokens);
   NAITE_ASSIGN(manifest_, data::Manifest::load(setting_.run.path()));
   NAITE_ASSIGN(const std::string tokenizer, sha256_file(setting_.run.path() / "tokenizer.json"));
   NAITE_TRY(same("tokenizer.json", amended.tokenizer_sha256, tokenizer));
@@ -252,16 +268,25 @@ Status Claims::compare_commitment(const record::Commitment& amended) {
   return same("number of tokens", amended.tokens, found.tokens);
 }
 
-// recipe.toml may have an older plan of checkpoints than the log.
-Status Claims::adopt_plan(const json& plan) {
-  if (!plan.is_array() || plan.size() != curriculum_.stages.size())
-    return fail("the log's plan has not one entry for each stage");
-  json resolved = curriculum_.resolved();
-  json& stages = resolved.contains("stage") ? resolved["stage"] : resolved;
-  for (size_t i = 0; i < plan.size(); ++i)
-    (stages.is_array() ? stages[i] : stages)["checkpoint"] = plan[i];
-  NAITE_ASSIGN(curriculum_, train::parse_recipe(resolved, setting_.run.recipe().string()));
-  return {};
+// Every state of the log is where the plan puts it, and measures what there is to measure.
+Result<Finding> Claims::plan() const {
+  NAITE_TRY(check_planned(history_, curriculum_, setting_.run));
+  for (const StoredState& state : history_.stored)
+    for (const auto& [name, measured] : state.validation.value_or(formats::Validation()))
+      if (std::none_of(manifest_.sources.begin(), manifest_.sources.end(),
+                       [&source = name](const data::ManifestSource& known) {
+                         return known.name == source && known.validation.tokens > 0;
+                       }))
+        return fail("{}: there is no held-out text of {}", state.directory, name);
+  const size_t changes = history_.plans().size() - 1;
+  std::string detail = fmt::format("{} states, all that were planned{}", history_.stored.size(),
+                                   changes > 0 ? fmt::format(", in {} plans", changes + 1) : "");
+  const int64_t stored = history_.stored.back().step, last = history_.last_step();
+  if (stored == last) return Finding{detail};
+  return Finding{fmt::format("{}; steps {} to {} are followed by no state: they cannot be trained "
+                             "again from what is here",
+                             detail, stored + 1, last),
+                 Outcome::kOpen};
 }
 
 Result<Finding> Claims::seed() const {
@@ -269,19 +294,44 @@ Result<Finding> Claims::seed() const {
   const train::Recipe& recipe = curriculum_.first();
   if (entry.beacon != !recipe.beacon.empty())
     return fail("the recipe and the log say different things about the origin of the seed");
-  if (!entry.beacon) {
-    if (entry.seed != recipe.seed)
-      return fail("the seed of the log is {}, of the recipe {}", entry.seed, recipe.seed);
-    return Finding{fmt::format("{}, chosen by the trainer, who may have tried many", entry.seed)};
-  }
+  if (entry.beacon) return beacon();
+  if (entry.seed != recipe.seed)
+    return fail("the seed of the log is {}, of the recipe {}", entry.seed, recipe.seed);
+  return Finding{fmt::format("{}, chosen by the trainer, who may have tried many", entry.seed)};
+}
+
+// Whom the policy names and who had signed the log as it stood before the seed was entered.
+Result<std::vector<Cosigner>> Claims::witnesses_before_seed() const {
+  const std::vector<std::string>& lines = history_.seed->cosignatures;
+  if (lines.empty() || !signer_ || !setting_.request.policy) return std::vector<Cosigner>();
+  const auto before = std::span(leaves_).first(static_cast<size_t>(history_.seed_index));
+  const ledger::Head head{signer_->name, history_.seed_index, ledger::tree_root(before)};
+  NAITE_ASSIGN(const ledger::Note note,
+               ledger::Note::parse(head.text() + "\n" + fmt::format("{}", fmt::join(lines, "")),
+                                   "the cosignatures of the seed"));
+  return setting_.request.policy->cosigners(*signer_, note, history_.commitment.time,
+                                            unix_seconds());
+}
+
+// A value that was known before the commitment was made proves nothing: commitments can be made
+// until one gives a seed that is wanted. What shows when it was made is who signed it before the
+// value was entered.
+Result<Finding> Claims::beacon() const {
+  const record::SeedEntry& entry = *history_.seed;
   if (entry.seed != record::beacon_seed(history_.commitment_entry, *ledger::from_hex(entry.value)))
     return fail("the seed does not follow from the commitment and the beacon's value");
-  // Which value that was and when it became known, no log can show.
+  const std::string from = fmt::format("from the commitment and the value {} of {}", entry.value,
+                                       curriculum_.first().beacon);
+  NAITE_ASSIGN(const std::vector<Cosigner> cosigned, witnesses_before_seed());
+  if (cosigned.empty())
+    return Finding{from +
+                       "; that the commitment was made before that value was known, no witness "
+                       "whom a policy names shows: it counts as chosen by the trainer",
+                   Outcome::kOpen};
   return Finding{
-      fmt::format("from the commitment and the value {} that is said to be of {}: look it "
-                  "up; it binds only a commitment that was cosigned before",
-                  entry.value, recipe.beacon),
-      Outcome::kOpen};
+      fmt::format("{}; the commitment was there before{}: look up that the value came "
+                  "later",
+                  from, cosigners_named(cosigned))};
 }
 
 // Ids that no model has would make it read elsewhere; starts tell where documents begin.

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "data/tokenizer.h"
+#include "record/run_list.h"
 #include "train/stepper.h"
 #include "verify/audit.h"
 
@@ -46,10 +47,13 @@ class Claims {
   Result<Finding> signature(Report& report);
   Result<Finding> publisher(const Report& report);
   Status text_with_room(const char* file) const;
+  Result<Finding> listed(const record::ListedRun& run, const std::string& detail) const;
   Result<Finding> recipe();
-  Status adopt_plan(const nlohmann::json& plan);
+  Result<Finding> plan() const;
   Status compare_commitment(const record::Commitment& amended);
   Result<Finding> seed() const;
+  Result<Finding> beacon() const;
+  Result<std::vector<Cosigner>> witnesses_before_seed() const;
   Result<Finding> data();
   Status tokens_of(const data::ManifestSplit& split) const;
   Result<Finding> batches();
@@ -58,6 +62,7 @@ class Claims {
   Setting& setting_;
   record::RunHistory history_;
   ledger::Note note_;
+  std::vector<Digest> leaves_;  // of the log
   std::optional<ledger::Verifier> signer_;
   bool unsigned_ = false;
   train::Curriculum curriculum_;

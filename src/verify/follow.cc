@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/follow.h"
 
+#include "base/clock.h"
+
 namespace naite::verify {
 
 namespace fs = std::filesystem;
@@ -17,7 +19,7 @@ Result<Followed> follow_once(Mirror& mirror, const std::optional<Policy>& policy
   NAITE_ASSIGN(const bool is_signed, ledger::verify_note(log.note, signer));
   if (!is_signed || claims.origin != log.head.origin || signer.name != log.head.origin)
     return fail("{}: the log is not signed by the key that its first entry names", mirror.url());
-  if (policy) NAITE_TRY(policy->accept(signer, log.note));
+  if (policy) NAITE_TRY(policy->accept(signer, log.note, claims.time, unix_seconds()));
   out.signer = signer.vkey();
   if (!claims.is_unsigned()) NAITE_TRY(mirror.fetch_publisher());
   NAITE_TRY(mirror.fetch_claims(out.history));

@@ -207,8 +207,8 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
         const train::Engine::Validation v = *engine.validate(loader, source);
         (*made.record.validation)[loader.source_name(source)] = {v.loss, v.bits_per_byte};
       }
-      if (entry["type"] == "checkpoint")
-        entry["metrics"]["validation"] = formats::to_json(*made.record.validation);
+      entry["metrics"]["validation"] =
+          entry["type"] == "checkpoint" ? formats::to_json(*made.record.validation) : json();
       made.model_card = content(directory / "README.md");
       const std::string provenance =
           entry["type"] == "checkpoint" ? content(directory / "provenance.json") : std::string();

@@ -143,7 +143,7 @@ TEST_F(Published, AnotherHistoryIsRefused) {
   const std::string head = *read_file(tree() / "run/ledger/checkpoint");
   {
     Forger forger(copy_of("honest"), directory_ / "keys");
-    forger.entry("end")["time"] = 1;
+    forger.entry("end")["time"] = 2000000000;
     forger.sign();
   }
   EXPECT_FALSE(publish("copy"));

@@ -22,7 +22,6 @@ class States {
   Status state_bytes(const record::StoredState& state) const;
   Status state_content(const record::StoredState& state);
   Status model_signature(const record::StoredState& state) const;
-  Status planned_states() const;
   Status no_others(const std::vector<const record::StoredState*>& known) const;
 
   Setting& setting_;

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "base/clock.h"
 #include "verify/fixture_testing.h"
 #include "verify/replays.h"
 #include "verify/states.h"
@@ -51,12 +52,12 @@ TEST_F(Verify, TheKeyOfAnotherIsNotTrusted) {
   const std::string head = *read_file(copy / "ledger/checkpoint");
   const std::string text = ledger::Note::parse(head, "head")->text;
   ASSERT_TRUE(
-      write_file(copy / "ledger/checkpoint", head + witness.cosignature_line(text, 1790000000))
+      write_file(copy / "ledger/checkpoint", head + witness.cosignature_line(text, unix_seconds()))
           .ok());
   EXPECT_TRUE(report_of(copy, false, false, policy).holds());
   const std::string other = ledger::Head{"example.org/other", 1, {}}.text();
   ASSERT_TRUE(
-      write_file(copy / "ledger/checkpoint", head + witness.cosignature_line(other, 1790000000))
+      write_file(copy / "ledger/checkpoint", head + witness.cosignature_line(other, unix_seconds()))
           .ok());
   EXPECT_FALSE(report_of(copy, false, false, policy).holds());
 }
