@@ -4,6 +4,7 @@
 // give.
 #include <fstream>
 
+#include "base/clock.h"
 #include "ledger/ledger.h"
 #include "ledger/server_testing.h"
 #include "record/cosign.h"
@@ -69,6 +70,10 @@ class Others : public Attacks {
     request.policy = policy_of_all();
     request.policy->organisations.clear();
   }
+  // The publisher's key under another name.
+  static ledger::Signer as_university(const Forger&) {
+    return *ledger::load_keys(directory_ / "keys")->log.renamed("university.example");
+  }
   static void append_to_head(const Forger& f, const std::string& line) {
     f.edit("ledger/checkpoint", [&](std::string& text) { text += line; });
   }
@@ -77,6 +82,7 @@ class Others : public Attacks {
   static std::vector<Attack> on_cosignatures();
   static std::vector<Attack> on_witnesses();
   static std::vector<Attack> on_reports();
+  static std::vector<Attack> on_what_reports_say();
 
   // Honest reports of shards about the run in `run`, as files beside it.
   static std::vector<fs::path> write_reports(const fs::path& run, int64_t shards = 2) {
@@ -201,6 +207,23 @@ std::vector<Attack> Others::on_witnesses() {
          append_to_head(f, line.substr(0, at) + ledger::to_base64(raw) + "\n");
        },
        with_witness},
+      {"a cosignature from before the commitment", "signature", "0 of the policy's witnesses",
+       [=](Forger& f) { append_to_head(f, witness().cosignature_line(text_of(f), 1600000000)); },
+       with_witness},
+      {"a cosignature of the future", "signature", "0 of the policy's witnesses",
+       [=](Forger& f) { append_to_head(f, witness().cosignature_line(text_of(f), ~uint64_t{0})); },
+       with_witness},
+      {"the publisher as its own witness", "signature", "0 of the policy's witnesses",
+       [=](Forger& f) {
+         const ledger::Signer own = as_university(f);
+         append_to_head(f, own.cosignature_line(text_of(f), static_cast<uint64_t>(unix_seconds())));
+       },
+       [](VerifyRequest& request) {
+         with_witness(request);
+         request.policy->witnesses = {ledger::load_keys(directory_ / "keys")
+                                          ->log.renamed("university.example")
+                                          ->verifier(ledger::KeyType::kCosignature)};
+       }},
   };
 }
 
@@ -225,7 +248,7 @@ std::vector<Attack> Others::on_reports() {
       {"reports about an older head", "reports", "about another head",
        [](Forger& f) {
          write_reports(f.path());
-         f.entries().back()["time"] = 1790000000;
+         f.entries().back()["time"] = 2000000000;
          f.sign();
        },
        combine, Outcome::kUnchecked},
@@ -265,9 +288,61 @@ std::vector<Attack> Others::on_reports() {
   };
 }
 
+// Reports that say too little, or that somebody else would have to sign.
+std::vector<Attack> Others::on_what_reports_say() {
+  const auto forged = [](const std::function<void(json&)>& change) {
+    return [=](Forger& f) { forge_report(f, auditor("a.example"), change); };
+  };
+  const auto without_policy = [](VerifyRequest& request) {
+    combine(request);
+    request.policy.reset();
+  };
+  return {
+      {"a report that says nothing", "reports", "is no check", forged([](json& value) {
+         value["checks"] = {{"x", "open", ""}};
+       }),
+       combine},
+      {"a report without the check of the data", "reports", "`data` is not in it",
+       forged([](json& value) {
+         json& checks = value["checks"];
+         checks.erase(std::find_if(checks.begin(), checks.end(),
+                                   [](const json& check) { return check[0] == "data"; }));
+       }),
+       combine},
+      {"a report whose replay is open", "reports", "`replay` does not hold",
+       forged([](json& value) { value["checks"].back()[1] = "open"; }), combine},
+      {"a report with a check twice", "reports", "twice",
+       forged([](json& value) { value["checks"].push_back(json(value["checks"].back())); }),
+       combine},
+      {"a report with an interval twice", "reports", "are in it twice",
+       forged([](json& value) { value["replays"].push_back(json(value["replays"][0])); }), combine},
+      {"a report of another number of intervals", "reports", "about 0 intervals",
+       forged([](json& value) { value["intervals"] = 0; }), combine},
+      {"a report by another version", "reports", "made by naite 0.0.9",
+       forged([](json& value) { value["verifier"]["version"] = "0.0.9"; }), combine},
+      {"a report that writes on terminals", "reports", "plain text",
+       forged([](json& value) { value["verifier"]["compiler"] = "\x1b[31m"; }), combine},
+      {"a report of the future", "reports", "in the future",
+       forged([](json& value) { value["time"] = int64_t{1} << 40; }), combine},
+      {"one key under two names", "reports", "one key under two names",
+       [](Forger& f) {
+         const ledger::Signer second = *auditor("b.example").renamed("c.example");
+         forge_report(f, second, [&](json& value) { value["vkey"] = second.verifier().vkey(); });
+       },
+       without_policy},
+      {"the publisher as a verifier of its own", "reports", "with the key of the run itself",
+       [](Forger& f) {
+         const ledger::Signer own = as_university(f);
+         forge_report(f, own, [&](json& value) { value["vkey"] = own.verifier().vkey(); });
+       },
+       without_policy},
+  };
+}
+
 TEST_F(Others, AttacksOnCosignatures) { must_be_found(on_cosignatures()); }
 TEST_F(Others, AttacksOnWitnesses) { must_be_found(on_witnesses()); }
 TEST_F(Others, AttacksOnReports) { must_be_found(on_reports()); }
+TEST_F(Others, AttacksOnWhatReportsSay) { must_be_found(on_what_reports_say()); }
 
 TEST_F(Others, OrganisationsCosignWhatIsThere) {
   const fs::path copy = copy_of("honest");
@@ -324,6 +399,56 @@ TEST_F(Others, ReportsOfShardsCombine) {
   EXPECT_EQ(verify(request, *kernels_, *pool_)->miss_one, 1);
 }
 
+// A seed from a public value counts as chosen unless a witness had signed the commitment before.
+TEST_F(Others, ABeaconProvesWhatAWitnessSawBefore) {
+  ledger::TestServer server;
+  server.lie("/add-checkpoint", [](const auto& request, const auto& connection) {
+    const std::string note = request.body.substr(request.body.find("\n\n") + 2);
+    connection.respond(200, witness().cosignature_line(ledger::Note::parse(note, "")->text,
+                                                       static_cast<uint64_t>(unix_seconds())));
+  });
+  const auto recipe = train::load_recipe(
+      "tests/recipes/tiny.toml",
+      {"train.tokens=1024", "run.seed=beacon", "run.beacon=round 12345 of example.org"});
+  ASSERT_TRUE(recipe.ok()) << recipe.error().message;
+  const auto trained = [&](const std::string& name, bool witnessed) {
+    train::TrainRequest request;
+    request.run_directory = directory_ / name;
+    request.keys = directory_ / "keys";
+    if (witnessed)
+      request.witnesses.push_back(*ledger::Witness::make(
+          server.url(), witness().verifier(ledger::KeyType::kCosignature).vkey()));
+    Quiet quiet;
+    EXPECT_TRUE(train::train(*recipe, request, *kernels_, *pool_, quiet).ok());
+    request.beacon_value = "c0ffee";
+    const auto outcome = train::train(*recipe, request, *kernels_, *pool_, quiet);
+    EXPECT_TRUE(outcome.ok()) << outcome.error().message;
+    return request.run_directory;
+  };
+  Policy policy = trusting(directory_ / "keys");
+  policy.witnesses = {witness().verifier(ledger::KeyType::kCosignature)};
+  const fs::path alone = trained("beacon-alone", false), seen = trained("beacon-seen", true);
+  const auto seed_of = [&](const fs::path& run, std::optional<Policy> trust) {
+    const Report report = report_of(run, false, false, std::move(trust));
+    EXPECT_TRUE(report.holds()) << report.to_json().dump(1);
+    return *report.find("seed");
+  };
+  EXPECT_EQ(seed_of(alone, policy).outcome, Outcome::kOpen);
+  EXPECT_NE(seed_of(alone, policy).detail.find("counts as chosen"), std::string::npos);
+  EXPECT_EQ(seed_of(seen, {}).outcome, Outcome::kOpen);
+  const Check known = seed_of(seen, policy);
+  EXPECT_EQ(known.outcome, Outcome::kHolds) << known.detail;
+  EXPECT_NE(known.detail.find("witness.example at 20"), std::string::npos) << known.detail;
+  // A witness's signature over anything but that beginning is found.
+  Forger forger(seen, directory_ / "keys");
+  const ledger::Head other{forger.signer().name(), 1, {}};
+  forger.entry("seed")["cosignatures"] = {
+      witness().cosignature_line(other.text(), static_cast<uint64_t>(unix_seconds()))};
+  forger.sign();
+  const Report forged = report_of(seen, false, false, policy);
+  EXPECT_EQ(forged.find("seed")->outcome, Outcome::kFails) << forged.to_json().dump(1);
+}
+
 // What a run says of itself, and that it trains to its end when one witness cosigns, one refuses,
 // one is away and one never answers.
 class Listener final : public train::Observer {
@@ -339,7 +464,8 @@ TEST_F(Others, WitnessesCosignATrainingAndDoNotHoldItUp) {
   ledger::TestServer honest, refusing, stalling;
   honest.lie("/add-checkpoint", [](const auto& request, const auto& connection) {
     const std::string note = request.body.substr(request.body.find("\n\n") + 2);
-    connection.respond(200, witness().cosignature_line(ledger::Note::parse(note, "")->text, 9));
+    connection.respond(200, witness().cosignature_line(ledger::Note::parse(note, "")->text,
+                                                       static_cast<uint64_t>(unix_seconds())));
   });
   refusing.lie("/add-checkpoint",
                [](const auto&, const auto& connection) { connection.respond(422, ""); });

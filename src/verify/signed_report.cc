@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/signed_report.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
@@ -15,17 +16,53 @@ namespace {
 
 constexpr int64_t kFormat = 1;
 
+// The checks of a verification, and which of them must hold for its replays to say something of the
+// run. The others may be open: without a policy, say.
+struct KnownCheck {
+  std::string_view name;
+  enum { kMustHold, kMustBeThere, kMayBeThere } need;
+};
+constexpr KnownCheck kChecks[] = {
+    {"files", KnownCheck::kMustHold},        {"log", KnownCheck::kMustHold},
+    {"bytes", KnownCheck::kMayBeThere},      {"signature", KnownCheck::kMustBeThere},
+    {"publisher", KnownCheck::kMustBeThere}, {"recipe", KnownCheck::kMustHold},
+    {"plan", KnownCheck::kMustBeThere},      {"seed", KnownCheck::kMustBeThere},
+    {"data", KnownCheck::kMustHold},         {"batches", KnownCheck::kMustHold},
+    {"text", KnownCheck::kMayBeThere},       {"states", KnownCheck::kMustHold},
+    {"cosigned", KnownCheck::kMayBeThere},   {"distinct", KnownCheck::kMustBeThere},
+    {"end", KnownCheck::kMustBeThere},       {"memory", KnownCheck::kMustHold},
+    {"initial", KnownCheck::kMustHold},      {"replay", KnownCheck::kMustHold}};
+
+const Outcome* outcome_named(const json& name) {
+  static constexpr Outcome kOutcomes[] = {Outcome::kHolds, Outcome::kFails, Outcome::kOpen};
+  for (const Outcome& outcome : kOutcomes)
+    if (name.is_string() && name == outcome_name(outcome)) return &outcome;
+  return nullptr;
+}
+
 Status read_checks(const json& checks, SignedReport& out) {
   const Error malformed = fail("`checks` must list name, outcome and detail of each check");
   if (!checks.is_array() || checks.empty()) return malformed;
   for (const json& check : checks) {
-    if (!check.is_array() || check.size() != 3 || !check[0].is_string() || !check[2].is_string() ||
-        (check[1] != "holds" && check[1] != "fails" && check[1] != "open"))
-      return malformed;
-    if (check[1] == "fails" && out.failure.empty())
-      out.failure = fmt::format("{}: {}", check[0].get<std::string>(), check[2].get<std::string>());
+    const Outcome* outcome =
+        check.is_array() && check.size() == 3 ? outcome_named(check[1]) : nullptr;
+    if (outcome == nullptr || !check[0].is_string() || !check[2].is_string()) return malformed;
+    const auto name = check[0].get<std::string>();
+    if (std::none_of(std::begin(kChecks), std::end(kChecks),
+                     [&](const KnownCheck& known) { return known.name == name; }))
+      return fail("`checks` has {}, which is no check", name);
+    if (!out.checks.emplace(name, *outcome).second) return fail("`checks` has {} twice", name);
+    if (*outcome == Outcome::kFails && out.failure.empty())
+      out.failure = fmt::format("{}: {}", name, check[2].get<std::string>());
   }
   return {};
+}
+
+Status read_verifier(Table table, SignedReport& out) {
+  out.version = table.string("version");
+  for (const char* key : {"source_commit", "compiler", "binary_sha256"})
+    if (!ledger::is_plain_text(table.string(key))) table.reject(key, "plain text");
+  return table.finish();
 }
 
 Status read_replays(const json& replays, SignedReport& out) {
@@ -50,11 +87,11 @@ Result<SignedReport> read_report(const json& value, const std::string& where) {
   out.head.origin = table.string("origin");
   out.head.size = table.integer("size", std::nullopt, 1, INT64_MAX);
   out.commitment = table.string("commitment");
-  table.integer("time", std::nullopt, -kLastSecond, kLastSecond);
+  out.time = table.integer("time", std::nullopt, 1, kLastSecond);
   out.num_intervals = table.integer("intervals", std::nullopt, 0, INT64_MAX);
   const json* const checks = table.raw("checks");
   const json* const replays = table.raw("replays");
-  table.raw("verifier");
+  table.adopt(read_verifier(table.table("verifier"), out));
   NAITE_TRY(table.finish());
   const Result<ledger::Verifier> signer = ledger::Verifier::parse(vkey);
   const std::optional<Digest> digest = ledger::digest_from_hex(root);
@@ -86,6 +123,19 @@ Result<SignedReport> SignedReport::load(const std::filesystem::path& file) {
   if (!is_signed || !*is_signed)
     return fail("{} is not signed by {}, whom it names", file.string(), report.signer.vkey());
   return report;
+}
+
+Status SignedReport::check_complete(bool is_branch) const {
+  for (const KnownCheck& known : kChecks) {
+    if (known.need == KnownCheck::kMayBeThere) continue;
+    const auto found = checks.find(std::string(known.name));
+    if (found == checks.end()) return fail("the check `{}` is not in it", known.name);
+    const bool may_be_open =
+        known.need == KnownCheck::kMustBeThere || (is_branch && known.name == "initial");
+    if (!may_be_open && found->second != Outcome::kHolds)
+      return fail("its check `{}` does not hold", known.name);
+  }
+  return {};
 }
 
 Result<std::string> sign_report(const Report& report, const ledger::Signer& signer) {

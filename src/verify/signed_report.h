@@ -14,6 +14,7 @@
 //   intervals     how many the log has
 //   replays       [[steps before the first, last step, same bits], ...]
 //   verifier      {version, source_commit, compiler, binary_sha256}
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,12 +29,18 @@ struct SignedReport {
   ledger::Verifier signer;
   ledger::Head head;
   std::string commitment;
+  int64_t time = 0;
+  std::string version;  // of the program
+  std::map<std::string, Outcome> checks;
   std::string failure;  // the first check that fails, in words; empty: all hold or are open
   int64_t num_intervals = 0;
   std::vector<Replay> replays;
 
   // Its signature is that of the key that it names. Whose key that is, is the caller's to know.
   static Result<SignedReport> load(const std::filesystem::path& file);
+  // What keeps its replays from counting for a run: a check that they rest on and that is not there
+  // or does not hold. A run that goes on from another one has no initial tensors of its own.
+  Status check_complete(bool is_branch) const;
 };
 
 // An error if the report is about no log.

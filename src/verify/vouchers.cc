@@ -3,9 +3,10 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
+#include "base/clock.h"
 #include "ledger/ledger.h"
-#include "verify/signed_report.h"
 
 namespace naite::verify {
 
@@ -81,8 +82,29 @@ Error Vouchers::accusation(const std::string& what) const {
   return unable("{}; no policy says who that is", what);
 }
 
+// By somebody else than the run's publisher, whom the policy names, under one name.
+Status Vouchers::check_verifier(const SignedReport& report) {
+  const ledger::Verifier& signer = report.signer;
+  const auto& policy = setting_.request.policy;
+  if (policy && std::find(policy->verifiers.begin(), policy->verifiers.end(), signer) ==
+                    policy->verifiers.end())
+    return fail("signed by {}, whom the policy does not name under `verifiers`", signer.vkey());
+  const Result<ledger::Verifier> own = ledger::Verifier::parse(history_.commitment.vkey);
+  if (own.ok() && own->key == signer.key)
+    return fail("signed by {} with the key of the run itself", signer.name);
+  const std::string& known = names_.try_emplace(signer.key, signer.name).first->second;
+  if (known != signer.name)
+    return fail("signed with one key under two names, {} and {}", known, signer.name);
+  if (report.version != kVersion)
+    return fail("made by naite {}, this is {}: combine it with that version", report.version,
+                kVersion);
+  if (report.time > unix_seconds() + kClockSkew)
+    return fail("it says that it was made in the future; the clock there or here is wrong");
+  return {};
+}
+
 // One verifier's report: about this very log, by a verifier whom the policy names, without a
-// failure, and about intervals that the log has.
+// failure, complete, and about intervals that the log has.
 Status Vouchers::take_report(const fs::path& file, const Report& ours,
                              const std::vector<Interval>& all, std::vector<std::string>& who) {
   const Result<SignedReport> loaded = SignedReport::load(file);
@@ -92,12 +114,12 @@ Status Vouchers::take_report(const fs::path& file, const Report& ours,
   if (report.head != ours.head || report.commitment != ours.commitment)
     return unable("{} is about another head: {} with {} entries, here {} with {}", file.string(),
                   report.head.origin, report.head.size, ours.head.origin, ours.head.size);
-  if (setting_.request.policy &&
-      std::find(setting_.request.policy->verifiers.begin(),
-                setting_.request.policy->verifiers.end(),
-                report.signer) == setting_.request.policy->verifiers.end())
-    return unable("{} is signed by {}, whom the policy does not name under `verifiers`",
-                  file.string(), report.signer.vkey());
+  if (const Status status = check_verifier(report); !status)
+    return unable("{}: {}", file.string(), status.error().message);
+  if (report.num_intervals != static_cast<int64_t>(all.size()))
+    return unable("{} is about {} intervals, the log has {}", file.string(), report.num_intervals,
+                  all.size());
+  std::set<size_t> replayed;
   for (const Replay& replay : report.replays) {
     const auto interval = std::find_if(all.begin(), all.end(), [&](const Interval& one) {
       return one.begin->step == replay.first_step && one.end->step == replay.end_step;
@@ -108,12 +130,16 @@ Status Vouchers::take_report(const fs::path& file, const Report& ours,
     if (!replay.same_bits)
       return accusation(fmt::format("{}: {} found other bits in steps {} to {}", file.string(),
                                     name, replay.first_step + 1, replay.end_step));
-    std::string& names = who[static_cast<size_t>(interval - all.begin())];
-    names += (names.empty() ? "by " : ", ") + name;
+    if (!replayed.insert(static_cast<size_t>(interval - all.begin())).second)
+      return unable("{}: steps {} to {} are in it twice", file.string(), replay.first_step + 1,
+                    replay.end_step);
   }
   if (!report.failure.empty())
     return accusation(fmt::format("{}: {} found that the run does not hold: {}", file.string(),
                                   name, report.failure));
+  if (const Status status = report.check_complete(!history_.commitment.branch.is_null()); !status)
+    return unable("{} says too little: {}", file.string(), status.error().message);
+  for (const size_t i : replayed) who[i] += (who[i].empty() ? "by " : ", ") + name;
   if (std::find(verifiers_.begin(), verifiers_.end(), name) == verifiers_.end())
     verifiers_.push_back(name);
   return {};

@@ -2,8 +2,11 @@
 #pragma once
 // What others vouch for: organisations that signed checkpoints beside the publisher, and verifiers
 // who replayed a part each.
+#include <map>
+
 #include "ledger/cosignatures.h"
 #include "verify/replays.h"
+#include "verify/signed_report.h"
 
 namespace naite::verify {
 
@@ -24,12 +27,14 @@ class Vouchers {
   Result<std::vector<ledger::ModelCosignature>> cosignatures_of(
       const record::StoredState& state) const;
   Error accusation(const std::string& what) const;
+  Status check_verifier(const SignedReport& report);
   Status take_report(const std::filesystem::path& file, const Report& ours,
                      const std::vector<Interval>& all, std::vector<std::string>& who);
 
   Setting& setting_;
   const record::RunHistory& history_;
   std::vector<std::string> verifiers_;
+  std::map<Digest, std::string> names_;  // by key
 };
 
 }  // namespace naite::verify
