@@ -2,13 +2,14 @@
 """Checks the directory of a published log against the C2SP texts, sharing no code with Naite.
 
   python c2sp_check.py LEDGER_DIR --vkey VKEY [--witness VKEY]... [--old CHECKPOINT]...
-                       [--proof FILE.tlog-proof --entry FILE]
+                       [--proof FILE.tlog-proof --entry FILE] [--entries run|list]
 
 signed-note, tlog-checkpoint, tlog-tiles, tlog-cosignature (cosignature/v1, Ed25519), tlog-proof and
 RFC 6962 hashing. Every file below LEDGER_DIR/tile is recomputed from the entries, so is the root;
 the checkpoint must carry a good signature of --vkey and one cosignature of each --witness, and so
-must the checkpoint inside a proof. An --old checkpoint must be a prefix of the log. One line per
-finding; exit 1 when there is one.
+must the checkpoint inside a proof. An --old checkpoint must be a prefix of the log. --entries holds
+the entries to the rules of a run's log, or of a publisher's list of runs (log_rules.py). One line
+per finding; exit 1 when there is one.
 """
 import argparse
 import base64
@@ -21,6 +22,8 @@ from collections import namedtuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+import log_rules
 
 ED25519, COSIGNATURE = 1, 4  # the signature types of signed-note that this checker knows
 TILE = 256                   # hashes in a full tile, entries in a full bundle
@@ -74,7 +77,8 @@ def decode(data, what):
 
 
 def valid_name(name):
-    return name and "+" not in name and not any(c.isspace() for c in name)
+    return (name and "+" not in name and not any(c.isspace() for c in name)
+            and not log_rules.UNSEEN.search(name))
 
 
 # --- signed-note ----------------------------------------------------------------------------------
@@ -295,7 +299,8 @@ class Directory:
 
     def __init__(self, root, size):
         self.tiles, self.size, self.findings = pathlib.Path(root) / "tile", size, []
-        self.tree = Tree([leaf_hash(entry) for entry in self.read_entries()])
+        self.entries = self.read_entries()
+        self.tree = Tree([leaf_hash(entry) for entry in self.entries])
         self.complete = len(self.tree.rows[0]) == size
 
     def find(self, level, index, width):
@@ -403,6 +408,8 @@ def check_log(arguments, keys):
     log.check()
     if log.tree.root(checkpoint.size) != checkpoint.root:
         findings.append("checkpoint: the root is not that of the entries")
+    if arguments.entries:
+        findings += log_rules.findings(arguments.entries, log.entries, checkpoint.origin)
     tasks = [(check_old, (path,)) for path in arguments.old]
     if arguments.proof:
         tasks.append((check_proof, (arguments.proof, arguments.entry)))
@@ -430,6 +437,7 @@ def main(argv=None):
     parser.add_argument("--old", action="append", default=[], metavar="CHECKPOINT")
     parser.add_argument("--proof")
     parser.add_argument("--entry")
+    parser.add_argument("--entries", choices=("run", "list"))
     arguments = parser.parse_args(argv)
     if bool(arguments.proof) != bool(arguments.entry):
         parser.error("--proof and --entry go together")

@@ -38,7 +38,7 @@ def test_log_and_proof_against_the_c2sp_texts(logged):
     proof, entry = logged / "entry.tlog-proof", logged / "entry.json"
     naite("log", "prove", logged / "run", "--index", "3", "--output", proof, "--entry", entry)
     arguments = [ledger, "--vkey", vkey, "--old", logged / "old", "--proof", proof,
-                 "--entry", entry]
+                 "--entry", entry, "--entries", "run"]
     found = c2sp(*arguments)
     assert found.returncode == 0, found.stdout + found.stderr
     entry.write_bytes(entry.read_bytes() + b" ")
