@@ -105,6 +105,7 @@ size_t num_stages(const Commitment& commitment) {
   return stages != commitment.training.end() && stages->is_array() ? stages->size() : 0;
 }
 
+// The whole of branch.json, or what older logs have of it.
 Status check_branch(const json& branch, int64_t steps, const std::string& where) {
   if (branch.is_null()) return {};
   Table from(branch, where + " `branch`");
@@ -114,7 +115,11 @@ Status check_branch(const json& branch, int64_t steps, const std::string& where)
   if (const std::string recipe = from.string("recipe_digest");
       !recipe.empty() && !ledger::digest_from_hex(recipe))
     from.reject("recipe_digest", "a SHA-256, or empty");
-  return from.finish();
+  const bool is_whole = from.has("from");
+  NAITE_TRY(from.finish(is_whole));
+  if (!is_whole) return {};
+  const auto parent = formats::Branch::parse(branch, where + " `branch`");
+  return parent.ok() ? Status() : Status(parent.error());
 }
 
 }  // namespace
