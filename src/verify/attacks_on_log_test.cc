@@ -90,6 +90,8 @@ std::vector<Attack> of_the_plan() {
        [](Forger& f) {
          for (json& entry : f.entries())
            if (entry.contains("directory") && entry["step"] == 5) {
+             for (const char* name : {"model.sig", "provenance.json", "bom.cdx.json"})
+               fs::remove(f.state(5) / name);
              fs::rename(f.state(5), f.path() / "audit/step0000000005");
              entry["type"] = "state";
              entry["directory"] = "audit/step0000000005";
