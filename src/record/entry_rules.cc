@@ -71,9 +71,7 @@ const std::vector<FormRule>& forms() {
        }},
       {Form::kName, "a short name of plain text",
        [](const json& v) {
-         return is_text(v, [](const std::string& text) {
-           return is_file_name(text);
-         });
+         return is_text(v, [](const std::string& text) { return is_file_name(text); });
        }},
       {Form::kAnyText, "a text", [](const json& v) { return v.is_string(); }},
       {Form::kNonce, "32 hexadecimal digits",

@@ -327,10 +327,10 @@ Status RunLedger::list_run(const json& entry) {
 }
 
 const StoredState* RunLedger::find(const std::string& directory) const {
-  const auto found = std::find_if(stored_.rbegin(), stored_.rend(), [&](const StoredState& state) {
+  const auto found = std::find_if(history_.stored.rbegin(), history_.stored.rend(), [&](const StoredState& state) {
     return state.directory == directory;
   });
-  return found == stored_.rend() ? nullptr : &*found;
+  return found == history_.stored.rend() ? nullptr : &*found;
 }
 
 Status RunLedger::sign_autosave(const fs::path& directory, int64_t step) const {

@@ -64,7 +64,7 @@ class RunLedger {
   Status abandon(const std::string& reason);
 
   // What the log has of states, by step; of one step, the last one counts.
-  const std::vector<StoredState>& states() const { return stored_; }
+  const std::vector<StoredState>& states() const { return history_.stored; }
   // The newest entry about what lies in `directory`, below the run; nullptr if there is none.
   const StoredState* find(const std::string& directory) const;
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/shown.h"
 #include "ledger/canonical_json.h"
 #include "ledger/encoding.h"
 
@@ -61,7 +62,7 @@ Status read_checks(const json& checks, SignedReport& out) {
 Status read_verifier(Table table, SignedReport& out) {
   out.version = table.string("version");
   for (const char* key : {"source_commit", "compiler", "binary_sha256"})
-    if (!ledger::is_plain_text(table.string(key))) table.reject(key, "plain text");
+    if (!is_plain_line(table.string(key))) table.reject(key, "plain text");
   return table.finish();
 }
 

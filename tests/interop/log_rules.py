@@ -11,8 +11,11 @@ import struct
 
 MAX = 1 << 53
 EMPTY, COMMITTED, SEEDED, INITIALISED, UNDER_WAY, OVER = range(6)
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u180e\u200b-\u200f\u2028-\u202e"
-                    "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]")
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
+    "\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff0-\ufffb\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]")
 
 
 class Wrong(Exception):
