@@ -71,9 +71,9 @@ if [ -z "$text" ]; then
   say "Fetching the pages"
   tools/fetch_pages || stop "no pages; or train on your own text: ./quickstart.sh PATH"
 else
-  # The same recipe with this one source.
-  mkdir -p "$run"
-  recipe=$run/quickstart.toml
+  # The same recipe with this one source, beside the run: a run's folder has nothing but the run.
+  mkdir -p "$(dirname "$run")"
+  recipe=$run.toml
   quoted=$(printf '%s' "$text" | sed 's/\\/\\\\/g; s/"/\\"/g')
   TEXT_PATH=$quoted awk -v run="$(basename "$run")" '
     /^\[\[data\.source\]\]/ { skipping = 1; next }

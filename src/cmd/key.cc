@@ -3,6 +3,7 @@
 #include "ledger/keys.h"
 #include "record/cosign.h"
 #include "record/logged_states.h"
+#include "verify/rebuild.h"
 
 namespace naite::cmd {
 
@@ -36,6 +37,8 @@ Status cosign(const KeyArguments& arguments) {
   NAITE_ASSIGN(const ledger::Keys keys, ledger::load_keys(arguments.keys));
   ThreadPool pool(ThreadPool::default_num_threads());
   NAITE_ASSIGN(const std::vector<fs::path> checkpoints, checkpoints_of(arguments.directory, pool));
+  for (const fs::path& checkpoint : checkpoints)
+    NAITE_TRY(verify::check_logged_checkpoint(checkpoint, pool));
   for (const fs::path& checkpoint : checkpoints) {
     NAITE_ASSIGN(const bool added, record::cosign_checkpoint(checkpoint, keys.model, pool));
     put("{} {}\n", added ? "co-signed" : "co-signed before:", checkpoint.string());
@@ -68,7 +71,9 @@ void add_key(CLI::App& app, int& exit_code) {
   add->add_option("--keys", arguments->keys, "Directory of naite key new")->required();
   add->footer(
       "Example: naite key cosign runs/quickstart --keys ~/keys\n"
-      "Refused if a file is not the recorded one. Verify the run first: naite verify RUN --all");
+      "Refused if anything in it is not what the run's log makes of it. Whether that was trained "
+      "so is "
+      "what\nyou verify first: naite verify RUN --all");
   add->callback([arguments, &exit_code] {
     const Status status = cosign(*arguments);
     exit_code = status.ok() ? 0 : report_error(status.error());

@@ -101,6 +101,9 @@ ManifestSource read_source(Table& table) {
 
 }  // namespace
 
+std::string shard_name(const std::string& stem, size_t number) {
+  return fmt::format("{}-{:05}.tokens", stem, number);
+}
 std::string starts_name(const std::string& shard_file) {
   return shard_file.substr(0, shard_file.rfind('.')) + ".starts";
 }

@@ -36,6 +36,7 @@ struct ManifestShard {
   bool has_weights() const { return !weights_sha256.empty(); }
 };
 
+std::string shard_name(const std::string& stem, size_t number);
 // The names of the files of document starts and of weights beside a shard.
 std::string starts_name(const std::string& shard_file);
 std::string weights_name(const std::string& shard_file);

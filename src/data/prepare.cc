@@ -25,19 +25,30 @@ constexpr size_t kTaskBytes = size_t{1} << 18;
 
 // What the shards depend on. The order of packing, the length of rows and the weights are not here:
 // they can change over the same shards.
-json fingerprint(const PrepareRequest& request) {
+json fingerprint(const TokenizerOptions& tokenizer, const DataOptions& data) {
   json sources = json::array();
-  for (const SourceOptions& source : request.data.sources) {
+  for (const SourceOptions& source : data.sources) {
     json entry = source.to_json();
     entry.erase("weight");
     sources.push_back(std::move(entry));
   }
-  return {{"tokenizer", request.tokenizer.to_json()},
-          {"validation", request.data.validation},
-          {"deduplicate", request.data.deduplicate},
-          {"near_duplicates", request.data.near_duplicates},
-          {"strict", request.data.strict},
+  return {{"tokenizer", tokenizer.to_json()},
+          {"validation", data.validation},
+          {"deduplicate", data.deduplicate},
+          {"near_duplicates", data.near_duplicates},
+          {"strict", data.strict},
           {"source", sources}};
+}
+
+int token_bytes_of(const Tokenizer& tokenizer) { return tokenizer.vocab_size() <= 65536 ? 2 : 4; }
+
+// What the files of a source's split are called, but for their number.
+std::string stem_of(const std::string& source_name, size_t source, bool validation) {
+  std::string name = source_name;
+  for (char& c : name)
+    if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))) c = '_';
+  return fmt::format("{:02}-{}-{}", source, name.substr(0, 40),
+                     validation ? "validation" : "train");
 }
 
 // Names the first option in which two fingerprints differ.
@@ -171,7 +182,8 @@ class Preparation {
 
   Result<Manifest> reuse() {
     NAITE_ASSIGN(Manifest manifest, Manifest::load(request_.run_directory));
-    NAITE_TRY(compare(manifest.options, fingerprint(request_), directory_));
+    NAITE_TRY(
+        compare(manifest.options, fingerprint(request_.tokenizer, request_.data), directory_));
     const fs::path tokenizer = request_.run_directory / "tokenizer.json";
     NAITE_ASSIGN(const std::string digest, sha256_file(tokenizer));
     if (digest != manifest.tokenizer_sha256)
@@ -242,25 +254,19 @@ class Preparation {
     return tokenizer;
   }
 
-  std::string stem_of(size_t source, bool validation) const {
-    std::string name = request_.data.sources[source].name;
-    for (char& c : name)
-      if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))) c = '_';
-    return fmt::format("{:02}-{}-{}", source, name.substr(0, 40),
-                       validation ? "validation" : "train");
-  }
-
   Result<Manifest> pack(const Tokenizer& tokenizer) {
     Manifest manifest;
-    manifest.options = fingerprint(request_);
+    manifest.options = fingerprint(request_.tokenizer, request_.data);
     manifest.tokenizer_sha256 = sha256_hex(tokenizer.to_json());
     manifest.vocab_size = tokenizer.vocab_size();
-    manifest.token_bytes = tokenizer.vocab_size() <= 65536 ? 2 : 4;
+    manifest.token_bytes = token_bytes_of(tokenizer);
     manifest.end_of_document = tokenizer.end_of_document();
     std::vector<SplitWriter> writers;  // training and validation of each source
     for (size_t source = 0; source < request_.data.sources.size(); ++source)
       for (const bool validation : {false, true})
-        writers.emplace_back(directory_, stem_of(source, validation), manifest.token_bytes);
+        writers.emplace_back(directory_,
+                             stem_of(request_.data.sources[source].name, source, validation),
+                             manifest.token_bytes);
     std::vector<Encoder> encoders;
     for (int i = 0; i < pool_.num_threads(); ++i) encoders.emplace_back(tokenizer);
     std::vector<std::vector<int32_t>> ids;
@@ -347,6 +353,87 @@ class Preparation {
 };
 
 }  // namespace
+
+namespace {
+
+// Text may be packed again from where it lies now.
+json without_paths(json options) {
+  if (options.is_object() && options.contains("tokenizer") && options["tokenizer"].is_object() &&
+      options["tokenizer"].contains("file"))
+    options["tokenizer"]["file"] = nullptr;
+  if (options.is_object() && options.contains("source") && options["source"].is_array())
+    for (json& source : options["source"])
+      if (source.is_object()) source.erase("path");
+  return options;
+}
+
+Status check_split(const ManifestSplit& split, const std::string& stem) {
+  int64_t tokens = 0, documents = 0;
+  for (size_t i = 0; i < split.shards.size(); ++i) {
+    const ManifestShard& shard = split.shards[i];
+    if (shard.file != shard_name(stem, i))
+      return fail("data/manifest.json names the shard {} where {} is packed", shard.file,
+                  shard_name(stem, i));
+    if (shard.tokens > split.tokens - tokens || shard.documents > split.documents - documents)
+      return fail("data/manifest.json: the shards of {} have more than their sum", stem);
+    tokens += shard.tokens;
+    documents += shard.documents;
+  }
+  if (tokens == split.tokens && documents == split.documents) return {};
+  return fail("data/manifest.json: {} documents and {} tokens in {}, its shards have {} and {}",
+              split.documents, split.tokens, stem, documents, tokens);
+}
+
+// A tokenizer that was to be trained says nothing but its merges; whether they follow from the text
+// is another question.
+Status check_tokenizer(const Tokenizer& tokenizer, const TokenizerOptions& options) {
+  if (!options.file.empty()) return {};
+  const Tokenizer bytes = Tokenizer::bytes();
+  if (options.vocab_size == 256) {
+    if (tokenizer.to_json() == bytes.to_json() &&
+        tokenizer.config_to_json() == bytes.config_to_json())
+      return {};
+    return fail(
+        "tokenizer.json has {} entries and is not that of plain bytes, which the recipe's "
+        "vocab_size = 256 asks for",
+        tokenizer.vocab_size());
+  }
+  if (tokenizer.vocab_size() > options.vocab_size)
+    return fail("tokenizer.json has {} entries, the recipe asks for {}", tokenizer.vocab_size(),
+                options.vocab_size);
+  if (tokenizer.is_of_our_making()) return {};
+  return fail(
+      "tokenizer.json or tokenizer_config.json is not what training a tokenizer gives, which "
+      "the recipe asks for");
+}
+
+}  // namespace
+
+Status check_prepared(const Manifest& manifest, const Tokenizer& tokenizer,
+                      const TokenizerOptions& tokenizer_options, const DataOptions& data_options) {
+  NAITE_TRY(check_tokenizer(tokenizer, tokenizer_options));
+  if (without_paths(manifest.options) !=
+      without_paths(fingerprint(tokenizer_options, data_options)))
+    return fail("data/manifest.json was packed with other options than the recipe has");
+  if (manifest.vocab_size != tokenizer.vocab_size() ||
+      manifest.token_bytes != token_bytes_of(tokenizer) ||
+      manifest.end_of_document != tokenizer.end_of_document())
+    return fail("data/manifest.json was not packed with this tokenizer");
+  if (manifest.sources.size() != data_options.sources.size())
+    return fail("data/manifest.json has {} sources, the recipe {}", manifest.sources.size(),
+                data_options.sources.size());
+  for (size_t i = 0; i < manifest.sources.size(); ++i) {
+    const ManifestSource& source = manifest.sources[i];
+    const SourceOptions& options = data_options.sources[i];
+    if (source.name != options.name || source.language != options.language ||
+        source.license != options.license || source.origin != options.origin)
+      return fail("data/manifest.json says other things of the source {} than the recipe",
+                  options.name);
+    NAITE_TRY(check_split(source.train, stem_of(source.name, i, false)));
+    NAITE_TRY(check_split(source.validation, stem_of(source.name, i, true)));
+  }
+  return {};
+}
 
 Result<Manifest> prepare(const PrepareRequest& request) {
   ThreadPool pool(std::max(1, request.num_threads));

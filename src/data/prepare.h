@@ -39,6 +39,12 @@ struct PrepareRequest {
 
 Result<Manifest> prepare(const PrepareRequest& request);
 
+// That a manifest and a tokenizer are what prepare() makes of these options, as far as that can be
+// said without the text: sources, names and sums of shards, and the form of a tokenizer that the
+// options ask to be trained.
+Status check_prepared(const Manifest& manifest, const Tokenizer& tokenizer,
+                      const TokenizerOptions& tokenizer_options, const DataOptions& data_options);
+
 // The first part alone: a tokenizer trained on the training text of the sources. The run directory
 // is not used.
 Result<Tokenizer> train_tokenizer(const PrepareRequest& request);

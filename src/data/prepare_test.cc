@@ -145,6 +145,55 @@ TEST_F(PrepareTest, CompleteDataIsUsedAsItStands) {
               HasSubstr("validation = 0.1, the recipe says 0.2"));
 }
 
+// Whoever verifies has no text, but the recipe: what it decides of manifest and tokenizer.
+TEST_F(PrepareTest, AManifestIsWhatItsOptionsMakeOfIt) {
+  request_.tokenizer.vocab_size = 300;
+  add_source(request_, "one", write("one.txt", prose(100, 1)));
+  const Manifest made = ok();
+  const Tokenizer tokenizer = *Tokenizer::load(dir_ / "run");
+  const auto wrong = [&](const std::function<void(Manifest&)>& change) {
+    Manifest changed = made;
+    change(changed);
+    const Status status = check_prepared(changed, tokenizer, request_.tokenizer, request_.data);
+    return status.ok() ? std::string() : status.error().message;
+  };
+  EXPECT_EQ(wrong([](Manifest&) {}), "");
+  EXPECT_EQ(wrong([](Manifest& m) { m.options["source"][0]["path"] = "/moved/one.txt"; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.options["strict"] = true; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.options = nullptr; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.sources.push_back(m.sources[0]); }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.sources[0].license = "MIT"; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.sources[0].train.tokens += 1; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.sources[0].train.shards[0].tokens = INT64_MAX; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.sources[0].train.shards[0].file = "x.tokens"; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.token_bytes = 4; }), "");
+  EXPECT_NE(wrong([](Manifest& m) { m.end_of_document = 0; }), "");
+  request_.tokenizer.vocab_size = 290;
+  EXPECT_THAT(wrong([](Manifest&) {}), HasSubstr("the recipe asks for 290"));
+  request_.tokenizer.vocab_size = 256;
+  EXPECT_THAT(wrong([](Manifest&) {}), HasSubstr("plain bytes"));
+}
+
+TEST_F(PrepareTest, ATokenizerThatIsTrainedSaysNothingButItsMerges) {
+  request_.tokenizer.vocab_size = 300;
+  add_source(request_, "one", write("one.txt", prose(100, 1)));
+  ok();
+  const std::string json = *read_file(dir_ / "run/tokenizer.json");
+  const std::string config = *read_file(dir_ / "run/tokenizer_config.json");
+  const auto ours = [&](const std::string& with_json, const std::string& with_config) {
+    EXPECT_TRUE(write_file(dir_ / "run/tokenizer.json", with_json).ok());
+    EXPECT_TRUE(write_file(dir_ / "run/tokenizer_config.json", with_config).ok());
+    const Result<Tokenizer> read = Tokenizer::load(dir_ / "run");
+    return read.ok() && read->is_of_our_making();
+  };
+  EXPECT_TRUE(ours(json, config));
+  EXPECT_FALSE(ours(json + " ", config));
+  EXPECT_FALSE(ours(json, config + " "));
+  const size_t at = json.find("\"merges\"");
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_FALSE(ours(json.substr(0, at) + "\"more\": 1, " + json.substr(at), config));
+}
+
 TEST_F(PrepareTest, ADamagedShardIsNamed) {
   add_source(request_, "one", write("one.txt", prose(100, 1)));
   const Manifest made = ok();

@@ -36,7 +36,7 @@ Status check_file(const fs::path& path, int64_t bytes, const std::string& sha256
 
 Status SplitWriter::open_shard() {
   shard_ = {};
-  shard_.file = fmt::format("{}-{:05}.tokens", stem_, split_.shards.size());
+  shard_.file = shard_name(stem_, split_.shards.size());
   NAITE_ASSIGN(FileWriter tokens, FileWriter::create(directory_ / shard_.file));
   NAITE_ASSIGN(FileWriter starts, FileWriter::create(directory_ / starts_name(shard_.file)));
   open_.emplace(Open{std::move(tokens), std::move(starts), {}, {}, {}, {}});

@@ -53,6 +53,10 @@ class Tokenizer {
   int32_t turn_start() const;
   int32_t turn_end() const;
 
+  // Whether both files are, letter by letter, those of a vocabulary that is trained here: then they
+  // say nothing but their merges.
+  bool is_of_our_making() const;
+
   std::string to_json() const;         // the text of tokenizer.json
   std::string config_to_json() const;  // the text of tokenizer_config.json
   // Write both files into a directory that exists.

@@ -7,6 +7,7 @@
 // from the program that wrote them (another pattern, another model) is refused by name.
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/json_text.h"
 #include "data/added_tokens.h"
@@ -114,6 +115,40 @@ std::shared_ptr<const Tokenizer::Model> make_model(const std::vector<Merge>& mer
   model->json = tokenizer_json_of(*model, merges);
   model->config_json = tokenizer_config_of(*model);
   return model;
+}
+
+namespace {
+
+// The merges that a file of ours lists; none if it is no such file.
+std::optional<std::vector<Merge>> merges_of(const json& file) {
+  std::unordered_map<std::string, int32_t> ids;
+  for (const uint8_t byte : byte_order())
+    ids.emplace(std::string(1, static_cast<char>(byte)), static_cast<int32_t>(ids.size()));
+  std::vector<Merge> out;
+  const json::json_pointer place("/model/merges");
+  if (!file.contains(place) || !file[place].is_array()) return std::nullopt;
+  for (const json& pair : file[place]) {
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string())
+      return std::nullopt;
+    const std::string left = from_alphabet(pair[0].get_ref<const std::string&>());
+    const std::string right = from_alphabet(pair[1].get_ref<const std::string&>());
+    const auto first = ids.find(left), second = ids.find(right);
+    if (first == ids.end() || second == ids.end()) return std::nullopt;
+    out.push_back({first->second, second->second});
+    ids.emplace(left + right, static_cast<int32_t>(ids.size()));
+  }
+  return out;
+}
+
+}  // namespace
+
+bool Tokenizer::is_of_our_making() const {
+  const Result<json> file = parse_json(model_->json, "tokenizer.json");
+  if (!file) return false;
+  const std::optional<std::vector<Merge>> merges = merges_of(*file);
+  if (!merges) return false;
+  const std::shared_ptr<const Model> again = make_model(*merges);
+  return again->json == model_->json && again->config_json == model_->config_json;
 }
 
 std::string tokenizer_json_of(const Tokenizer::Model& model, const std::vector<Merge>& merges) {

@@ -6,8 +6,6 @@
 #include <cstring>
 #include <map>
 
-#include "formats/safetensors.h"
-
 namespace naite::formats {
 
 namespace {
@@ -19,6 +17,7 @@ constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kOptimizer = "state/optimizer.safetensors";
 constexpr const char* kCursor = "state/cursor.json";
 constexpr const char* kRecord = "record.json";
+constexpr const char* kBill = "bom.cdx.json";
 
 Shape shape_of(const tape::ParameterSpec& spec) {
   if (spec.role == tape::Role::kVector) return {spec.cols};
@@ -59,23 +58,11 @@ Values values_of(const std::vector<tape::ParameterSpec>& specs, std::span<const 
 
 // One line a tensor, by name: type, shape and the SHA-256 of its bytes. Digests are over these
 // lines, so they are known while tensors are written, without reading anything back.
-using TensorLines = std::map<std::string, std::string>;
+using Lines = std::map<std::string, std::string>;
 
 std::string line_of(const TensorSpec& spec, std::string_view bytes) {
   return fmt::format("{} {} {} {}\n", spec.name, stored_type_info(spec.type).name,
                      shape_text(spec.shape), sha256_hex(bytes));
-}
-
-CheckpointDigests digests_of(const TensorLines& weights, const TensorLines& optimizer,
-                             const Cursor& cursor) {
-  Sha256 of_weights, of_state;
-  for (const auto& [name, line] : weights) {
-    of_weights.update(line);
-    of_state.update(line);
-  }
-  for (const auto& [name, line] : optimizer) of_state.update(line);
-  of_state.update(cursor.to_json().dump());  // keys in ascending order
-  return {of_weights.hex(), of_state.hex()};
 }
 
 // The tensors of a checkpoint's file of weights, or of state/optimizer.safetensors, and their
@@ -94,7 +81,7 @@ struct TensorFile {
     return std::string_view(buffer);
   }
   // For a writer; `lines` fills on the way.
-  TensorSource source(TensorLines& lines) const {
+  TensorSource source(Lines& lines) const {
     return [this, &lines](const TensorSpec& spec, const ByteSink& sink) -> Status {
       std::string buffer;
       NAITE_ASSIGN(const std::string_view all, bytes(spec, buffer));
@@ -104,31 +91,49 @@ struct TensorFile {
   }
 };
 
-TensorFile weights_of(const TrainingState& state, StoredType dtype) {
-  TensorFile out{{}, values_of(state.specs, state.masters)};
+std::vector<TensorSpec> weight_specs(const TrainingState& state, StoredType dtype) {
+  std::vector<TensorSpec> out;
   for (const tape::ParameterSpec& spec : state.specs)
-    out.specs.push_back({spec.name, dtype, shape_of(spec)});
+    out.push_back({spec.name, dtype, shape_of(spec)});
   return out;
 }
 
-TensorFile optimizer_of(const TrainingState& state, StoredType dtype) {
-  TensorFile out{{}, {}, true};
-  auto add_group = [&](const std::string& group, const std::vector<tape::ParameterSpec>& members,
-                       std::span<const float> values) {
-    for (const tape::ParameterSpec& spec : members)
-      out.specs.push_back({group + "." + spec.name, StoredType::kF32, shape_of(spec)});
-    out.values.merge(values_of(members, values, group + "."));
-  };
-  if (dtype != StoredType::kF32) add_group("master", state.specs, state.masters);
+// The groups of state/optimizer.safetensors: name, members, values.
+template <class Use>
+void for_each_group(const TrainingState& state, StoredType dtype, const Use& use) {
+  if (dtype != StoredType::kF32) use("master", state.specs, state.masters);
   for (const TrainingState::Moments& moments : state.moments)
-    add_group(moments.name, specs_of(state, moments), moments.values);
+    use(moments.name, specs_of(state, moments), moments.values);
+}
+
+std::vector<TensorSpec> optimizer_specs(const TrainingState& state, StoredType dtype) {
+  std::vector<TensorSpec> out;
+  for_each_group(state, dtype,
+                 [&](const std::string& group, const std::vector<tape::ParameterSpec>& members,
+                     std::span<const float>) {
+                   for (const tape::ParameterSpec& spec : members)
+                     out.push_back({group + "." + spec.name, StoredType::kF32, shape_of(spec)});
+                 });
+  return out;
+}
+
+TensorFile weights_of(const TrainingState& state, StoredType dtype) {
+  return {weight_specs(state, dtype), values_of(state.specs, state.masters)};
+}
+
+TensorFile optimizer_of(const TrainingState& state, StoredType dtype) {
+  TensorFile out{optimizer_specs(state, dtype), {}, true};
+  for_each_group(state, dtype,
+                 [&](const std::string& group, const std::vector<tape::ParameterSpec>& members,
+                     std::span<const float> values) {
+                   out.values.merge(values_of(members, values, group + "."));
+                 });
   return out;
 }
 
 // The lines of `specs`, tensors side by side: bytes_of(spec, buffer) gives a tensor's bytes.
 template <class Spec, class BytesOf>
-Result<TensorLines> lines_of(const std::vector<Spec>& specs, ThreadPool& pool,
-                             const BytesOf& bytes_of) {
+Result<Lines> lines_of(const std::vector<Spec>& specs, ThreadPool& pool, const BytesOf& bytes_of) {
   std::vector<std::string> made(specs.size());
   std::vector<Status> status(specs.size());
   pool.run(static_cast<int64_t>(specs.size()), [&](int64_t task, int) {
@@ -140,7 +145,7 @@ Result<TensorLines> lines_of(const std::vector<Spec>& specs, ThreadPool& pool,
     else
       status[i] = bytes.error();
   });
-  TensorLines out;
+  Lines out;
   for (size_t i = 0; i < specs.size(); ++i) {
     NAITE_TRY(status[i]);
     out[specs[i].name] = std::move(made[i]);
@@ -148,13 +153,13 @@ Result<TensorLines> lines_of(const std::vector<Spec>& specs, ThreadPool& pool,
   return out;
 }
 
-Result<TensorLines> lines_of(const Safetensors& file, ThreadPool& pool) {
+Result<Lines> lines_of(const Safetensors& file, ThreadPool& pool) {
   return lines_of(file.tensors(), pool, [](const StoredTensor& tensor, std::string&) {
     return Result<std::string_view>(tensor.bytes);
   });
 }
 
-Result<TensorLines> lines_of(const TensorFile& file, ThreadPool& pool) {
+Result<Lines> lines_of(const TensorFile& file, ThreadPool& pool) {
   return lines_of(file.specs, pool, [&](const TensorSpec& spec, std::string& buffer) {
     return file.bytes(spec, buffer);
   });
@@ -167,11 +172,6 @@ std::string config_text(const CheckpointContent& content) {
   config["torch_dtype"] = dtype_in_config(content.dtype);
   config["dtype"] = dtype_in_config(content.dtype);
   return config.dump(2) + "\n";
-}
-
-Status copy_into(const fs::path& from, const fs::path& to) {
-  NAITE_ASSIGN(const std::string text, read_file(from));
-  return write_file(to, text);
 }
 
 // Every regular file below the directory except record.json, as relative paths, sorted.
@@ -217,39 +217,65 @@ Status find_masters(const Safetensors& optimizer, const std::vector<tape::Parame
 
 }  // namespace
 
+std::string record_text(const Record& record) { return record.to_json().dump(2) + "\n"; }
+
 Status write_record(const fs::path& directory, Record& record) {
   NAITE_ASSIGN(const std::vector<std::string> files, files_below(directory));
   record.files.clear();
   for (const std::string& file : files) {
     NAITE_ASSIGN(record.files[file], sha256_file(directory / file));
   }
-  return write_file(directory / kRecord, record.to_json().dump(2) + "\n");
+  return write_file(directory / kRecord, record_text(record));
+}
+
+Result<CheckpointLayout> layout_of(const CheckpointContent& content) {
+  const TrainingState& state = *content.state;
+  CheckpointLayout out;
+  out.texts = {{"config.json", config_text(content)},
+               {"generation_config.json", content.generation_config.dump(2) + "\n"},
+               {"README.md", content.model_card},
+               {kCursor, state.cursor.to_json().dump(2) + "\n"}};
+  if (!content.bill_of_materials.empty()) out.texts[kBill] = content.bill_of_materials;
+  for (const char* name : kTokenizerFiles) {
+    NAITE_ASSIGN(out.texts[name], read_file(content.tokenizer_directory / name));
+  }
+  NAITE_ASSIGN(out.tensors[kWeights], safetensors_layout(weight_specs(state, content.dtype)));
+  NAITE_ASSIGN(out.tensors[kOptimizer], safetensors_layout(optimizer_specs(state, content.dtype)));
+  out.record = content.record;
+  return out;
+}
+
+Record CheckpointLayout::record_of(const CheckpointDigests& digests,
+                                   const std::map<std::string, std::string>& tensor_files) const {
+  Record out = record;
+  out.weights_digest = digests.weights;
+  out.state_digest = digests.state;
+  out.files = tensor_files;
+  for (const auto& [path, text] : texts) out.files[path] = sha256_hex(text);
+  return out;
 }
 
 Result<Record> write_checkpoint(const fs::path& directory, const CheckpointContent& content) {
+  NAITE_ASSIGN(const CheckpointLayout layout, layout_of(content));
   NAITE_ASSIGN(DirectoryWriter writer, DirectoryWriter::create(directory));
   const fs::path& out = writer.path();
   NAITE_TRY(make_directories(out / "state"));
   kill_point("checkpoint_begin");
-  NAITE_TRY(write_file(out / "config.json", config_text(content)));
-  NAITE_TRY(write_file(out / "generation_config.json", content.generation_config.dump(2) + "\n"));
-  NAITE_TRY(write_file(out / "README.md", content.model_card));
-  for (const char* name : kTokenizerFiles)
-    NAITE_TRY(copy_into(content.tokenizer_directory / name, out / name));
-  TensorLines weight_lines, optimizer_lines;
+  for (const auto& [path, text] : layout.texts) NAITE_TRY(write_file(out / path, text));
+  TensorLines lines;
   const TrainingState& state = *content.state;
   const TensorFile weights = weights_of(state, content.dtype);
   const TensorFile optimizer = optimizer_of(state, content.dtype);
-  NAITE_TRY(write_model_safetensors(out, weights.specs, {}, weights.source(weight_lines)));
+  NAITE_TRY(write_safetensors(out / kWeights, weights.specs, {}, weights.source(lines.weights)));
   kill_point("checkpoint_half");
   NAITE_TRY(
-      write_safetensors(out / kOptimizer, optimizer.specs, {}, optimizer.source(optimizer_lines)));
-  NAITE_TRY(write_file(out / kCursor, state.cursor.to_json().dump(2) + "\n"));
-  Record record = content.record;
-  const CheckpointDigests digests = digests_of(weight_lines, optimizer_lines, state.cursor);
-  record.weights_digest = digests.weights;
-  record.state_digest = digests.state;
-  NAITE_TRY(write_record(out, record));
+      write_safetensors(out / kOptimizer, optimizer.specs, {}, optimizer.source(lines.optimizer)));
+  std::map<std::string, std::string> tensor_files;
+  for (const auto& [path, tensors] : layout.tensors) {
+    NAITE_ASSIGN(tensor_files[path], sha256_file(out / path));
+  }
+  const Record record = layout.record_of(lines.digests(state.cursor), tensor_files);
+  NAITE_TRY(write_file(out / kRecord, record_text(record)));
   if (content.finish) NAITE_TRY(content.finish(out, record));
   kill_point("checkpoint_rename");
   NAITE_TRY(writer.commit());
@@ -276,41 +302,45 @@ Status read_masters(const fs::path& directory, const std::vector<tape::Parameter
   return find_masters(optimizer, specs, directory, masters);
 }
 
+CheckpointDigests TensorLines::digests(const Cursor& cursor) const {
+  Sha256 of_weights, of_state;
+  for (const auto& [name, line] : weights) {
+    of_weights.update(line);
+    of_state.update(line);
+  }
+  for (const auto& [name, line] : optimizer) of_state.update(line);
+  of_state.update(cursor.to_json().dump());  // keys in ascending order
+  return {of_weights.hex(), of_state.hex()};
+}
+
 Result<std::string> weights_digest(const fs::path& directory, ThreadPool& pool) {
   NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
-  NAITE_ASSIGN(const TensorLines lines, lines_of(weights, pool));
-  return digests_of(lines, {}, {}).weights;
+  TensorLines lines;
+  NAITE_ASSIGN(lines.weights, lines_of(weights, pool));
+  return lines.digests({}).weights;
+}
+
+Result<TensorLines> directory_lines(const fs::path& directory, ThreadPool& pool) {
+  NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
+  NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
+  TensorLines out;
+  NAITE_ASSIGN(out.weights, lines_of(weights, pool));
+  NAITE_ASSIGN(out.optimizer, lines_of(optimizer, pool));
+  return out;
 }
 
 Result<CheckpointDigests> directory_digests(const fs::path& directory, ThreadPool& pool) {
-  NAITE_ASSIGN(const Safetensors weights, Safetensors::open(directory));
-  NAITE_ASSIGN(const Safetensors optimizer, Safetensors::open(directory / kOptimizer));
   NAITE_ASSIGN(const Cursor cursor, read_cursor(directory));
-  NAITE_ASSIGN(const TensorLines weight_lines, lines_of(weights, pool));
-  NAITE_ASSIGN(const TensorLines optimizer_lines, lines_of(optimizer, pool));
-  return digests_of(weight_lines, optimizer_lines, cursor);
+  NAITE_ASSIGN(const TensorLines lines, directory_lines(directory, pool));
+  return lines.digests(cursor);
 }
 
 Result<CheckpointDigests> state_digests(const TrainingState& state, StoredType dtype,
                                         ThreadPool& pool) {
-  NAITE_ASSIGN(const TensorLines weights, lines_of(weights_of(state, dtype), pool));
-  NAITE_ASSIGN(const TensorLines optimizer, lines_of(optimizer_of(state, dtype), pool));
-  return digests_of(weights, optimizer, state.cursor);
-}
-
-Status check_model_files(const fs::path& directory, const CheckpointContent& content) {
-  std::map<std::string, std::string> expected = {
-      {"config.json", config_text(content)},
-      {"generation_config.json", content.generation_config.dump(2) + "\n"}};
-  for (const char* name : kTokenizerFiles) {
-    NAITE_ASSIGN(expected[name], read_file(content.tokenizer_directory / name));
-  }
-  for (const auto& [name, text] : expected) {
-    NAITE_ASSIGN(const std::string found, read_file(directory / name));
-    if (found != text)
-      return fail("{} is not what the recipe makes of it", (directory / name).string());
-  }
-  return {};
+  TensorLines lines;
+  NAITE_ASSIGN(lines.weights, lines_of(weights_of(state, dtype), pool));
+  NAITE_ASSIGN(lines.optimizer, lines_of(optimizer_of(state, dtype), pool));
+  return lines.digests(state.cursor);
 }
 
 }  // namespace naite::formats

@@ -37,15 +37,19 @@ class Checkpoint : public testing::TestWithParam<StoredType> {
       out[i] = static_cast<float>(random_unit(1, Purpose::kSampling, i, stream) - 0.5);
     return out;
   }
-  void write(const std::string& name) {
+  CheckpointContent content() const {
     CheckpointContent content;
-    content.state = &state_;
     content.config = {{"model_type", "llama"}};
     content.dtype = GetParam();
     content.generation_config = json::object();
     content.model_card = "card";
     content.record.cursor = state_.cursor;
     content.tokenizer_directory = root_ / "run";
+    return content;
+  }
+  void write(const std::string& name) {
+    CheckpointContent content = this->content();
+    content.state = &state_;
     const Result<Record> written = write_checkpoint(root_ / name, content);
     ASSERT_TRUE(written.ok()) << written.error().message;
     EXPECT_EQ(written->to_json(), Record::read(root_ / name)->to_json());
@@ -111,6 +115,31 @@ TEST_P(Checkpoint, AnySingleBitOfParametersMomentsOrCursorChangesTheDigest) {
     std::ofstream(path, std::ios::binary) << intact;
   }
   EXPECT_EQ(directory_digests(root_ / "c", pool_)->state, expected);
+}
+
+// Without a value, the layout has every file: texts whole, tensors but for their bytes.
+TEST_P(Checkpoint, TheLayoutIsWhatIsWritten) {
+  write("c");
+  TrainingState shape = empty();
+  shape.cursor = state_.cursor;
+  CheckpointContent content = this->content();
+  content.state = &shape;
+  const CheckpointLayout layout = *layout_of(content);
+  std::map<std::string, std::string> tensor_files;
+  for (const auto& [name, tensors] : layout.tensors) {
+    const std::string file = *read_file(root_ / "c" / name);
+    EXPECT_TRUE(file.starts_with(tensors.head)) << name;
+    EXPECT_EQ(static_cast<int64_t>(file.size()), tensors.bytes) << name;
+    tensor_files[name] = sha256_hex(file);
+  }
+  for (const auto& [name, text] : layout.texts)
+    EXPECT_EQ(*read_file(root_ / "c" / name), text) << name;
+  const Record record = layout.record_of(*directory_digests(root_ / "c", pool_), tensor_files);
+  EXPECT_EQ(*read_file(root_ / "c/record.json"), record_text(record));
+  size_t files = 0;
+  for (const auto& item : fs::recursive_directory_iterator(root_ / "c"))
+    files += item.is_regular_file();
+  EXPECT_EQ(files, layout.texts.size() + layout.tensors.size() + 1);
 }
 
 TEST_P(Checkpoint, AMissingFileOrTensorIsOneClearLine) {

@@ -2,6 +2,7 @@
 #include "formats/record.h"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 
 #include "formats/stored.h"
@@ -23,6 +24,15 @@ std::string digest_at(Table& table, std::string_view key) {
       (text.size() != 64 || text.find_first_not_of("0123456789abcdef") != std::string::npos))
     table.reject(key, "a SHA-256 in hexadecimal");
   return text;
+}
+
+// An integer of 64 bits as text: JSON's numbers are doubles to most readers.
+int64_t long_at(Table& table, std::string_view key) {
+  const std::string text = table.string(key);
+  int64_t out = 0;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  if (fmt::format("{}", out) != text) table.reject(key, "a number in decimal digits");
+  return out;
 }
 
 const json& list_at(Table& table, std::string_view key, bool of_names) {
@@ -111,9 +121,19 @@ Result<Cursor> Cursor::parse(const json& value, const std::string& where) {
   return out;
 }
 
+std::optional<Cursor> Branch::cursor() const {
+  if (!whole || !step) return std::nullopt;
+  return Cursor{*step, whole->tokens, whole->seed, whole->arithmetic, recipe_digest};
+}
+
 json Branch::to_json() const {
   json out = {{"from", from}, {"state_digest", state_digest}, {"recipe_digest", recipe_digest}};
   if (step) out["step"] = *step;
+  if (whole) {
+    out["tokens"] = whole->tokens;
+    out["seed"] = fmt::format("{}", whole->seed);
+    out["arithmetic"] = whole->arithmetic;
+  }
   if (!weights_digest.empty()) out["weights_digest"] = weights_digest;
   if (grown) out["grown"] = true;
   if (!origin.is_null()) out["origin"] = origin;
@@ -127,6 +147,12 @@ Result<Branch> Branch::parse(const json& value, const std::string& where) {
   if (table.has("step")) out.step = table.integer("step", std::nullopt, 0, kMax);
   out.state_digest = digest_at(table, "state_digest");
   out.recipe_digest = digest_at(table, "recipe_digest");
+  if (table.has("tokens")) {
+    Branch::Whole& whole = out.whole.emplace();
+    whole.tokens = table.integer("tokens", std::nullopt, 0, kMax);
+    whole.seed = long_at(table, "seed");
+    whole.arithmetic = table.string("arithmetic");
+  }
   out.weights_digest = digest_at(table, "weights_digest");
   out.grown = table.boolean("grown", false);
   if (const json* origin = table.raw("origin")) out.origin = *origin;

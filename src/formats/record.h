@@ -31,10 +31,18 @@ struct Branch {
   std::string from;                         // its public name
   std::optional<int64_t> step;              // an import has none
   std::string state_digest, recipe_digest;  // the latter empty: of no recipe
-  std::string weights_digest;               // of a model that was grown or imported; else empty
+  // The rest of that state's cursor, if everything in it was taken over: state_digest then follows
+  // from the first state of the run that goes on from it.
+  struct Whole {
+    int64_t tokens = 0, seed = 0;
+    std::string arithmetic;
+  };
+  std::optional<Whole> whole;
+  std::string weights_digest;  // of a model that was grown or imported; else empty
   bool grown = false;
   nlohmann::json origin = {};  // what an earlier import wrote of that model, as it stands
 
+  std::optional<Cursor> cursor() const;  // of that state, if it is `whole`
   nlohmann::json to_json() const;
   static Result<Branch> parse(const nlohmann::json& value, const std::string& where);
 };
@@ -62,7 +70,7 @@ struct Record {
   int64_t stage = 0, total_steps = 0, planned_tokens = 0;
   std::string name, precision;
   std::optional<double> loss;            // of the last step; none after step 0
-  std::optional<Validation> validation;  // the last one since the program started
+  std::optional<Validation> validation;  // measured there; of a checkpoint alone
   std::optional<Branch> branch;
   std::vector<SourceRead> data;
   std::optional<Branch> origin;              // what an import took over

@@ -197,7 +197,9 @@ std::string json_string(std::string_view text) {
   return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-Result<std::string> header_of(const std::vector<TensorSpec>& specs, const Metadata& metadata) {
+// What comes before the tensors' bytes, and in `end` how many those are.
+Result<std::string> head_of(const std::vector<TensorSpec>& specs, const Metadata& metadata,
+                            int64_t& end) {
   std::string text = "{\"__metadata__\":{";
   for (const auto& [key, value] : metadata)
     text +=
@@ -215,7 +217,9 @@ Result<std::string> header_of(const std::vector<TensorSpec>& specs, const Metada
   while (text.size() % 8 != 0) text += ' ';
   if (text.size() > kHeaderBytesMax)
     return fail("the header would exceed {} bytes", kHeaderBytesMax);
-  return text;
+  end = offset;
+  const uint64_t header_bytes = text.size();
+  return std::string(reinterpret_cast<const char*>(&header_bytes), sizeof header_bytes) + text;
 }
 
 Status check_names(const std::vector<TensorSpec>& specs) {
@@ -307,6 +311,18 @@ Result<Shards> shards_of(const fs::path& directory) {
   return shards;
 }
 
+// vLLM and others take every such file that they find, whatever the index says.
+Status no_strays(const fs::path& directory, const Shards& shards) {
+  NAITE_ASSIGN(const std::vector<std::string> names, list_directory(directory));
+  for (const std::string& name : names)
+    if (name.ends_with(".safetensors") && !name.starts_with('.') && !shards.contains(name))
+      return fail(
+          "{}: {} is no file of the model, but other programs would read it all the same: move it "
+          "elsewhere",
+          directory.string(), shown_name(name));
+  return {};
+}
+
 Status expect_placed(const SafetensorsHeader& header, const std::set<std::string>& wanted,
                      const std::string& name) {
   std::set<std::string> absent = wanted;
@@ -329,6 +345,7 @@ Result<Safetensors> Safetensors::open(const fs::path& path) {
   Shards shards = {{path.filename().string(), {}}};
   if (is_directory) {
     NAITE_ASSIGN(shards, shards_of(path));
+    NAITE_TRY(no_strays(path, shards));
   }
   const fs::path parent = is_directory ? path : path.parent_path();
   Safetensors out;
@@ -353,19 +370,27 @@ const StoredTensor* Safetensors::find(std::string_view name) const {
   return it != tensors_.end() && it->name == name ? &*it : nullptr;
 }
 
-Status write_safetensors(const fs::path& path, std::vector<TensorSpec> specs, Metadata metadata,
-                         const TensorSource& source) {
+Result<SafetensorsLayout> safetensors_layout(std::vector<TensorSpec> specs, Metadata metadata) {
   NAITE_TRY(check_names(specs));
   std::stable_sort(specs.begin(), specs.end(), [](const TensorSpec& a, const TensorSpec& b) {
     return stored_type_info(a.type).block_bytes > stored_type_info(b.type).block_bytes;
   });
   metadata.emplace("format", "pt");  // some readers insist on it
-  NAITE_ASSIGN(const std::string header, header_of(specs, metadata));
+  SafetensorsLayout out;
+  int64_t data_bytes = 0;
+  NAITE_ASSIGN(out.head, head_of(specs, metadata, data_bytes));
+  out.bytes = static_cast<int64_t>(out.head.size()) + data_bytes;
+  out.specs = std::move(specs);
+  return out;
+}
+
+Status write_safetensors(const fs::path& path, std::vector<TensorSpec> specs, Metadata metadata,
+                         const TensorSource& source) {
+  NAITE_ASSIGN(const SafetensorsLayout layout,
+               safetensors_layout(std::move(specs), std::move(metadata)));
   NAITE_ASSIGN(FileWriter writer, FileWriter::create(path));
-  const uint64_t header_bytes = header.size();
-  NAITE_TRY(writer.write(&header_bytes, sizeof header_bytes));
-  NAITE_TRY(writer.write(header));
-  for (const TensorSpec& spec : specs) {
+  NAITE_TRY(writer.write(layout.head));
+  for (const TensorSpec& spec : layout.specs) {
     NAITE_ASSIGN(const int64_t bytes, stored_bytes(spec.type, spec.shape));
     int64_t written = 0;
     NAITE_TRY(source(spec, [&](const void* data, size_t count) -> Status {

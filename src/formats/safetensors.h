@@ -41,7 +41,8 @@ Result<SafetensorsHeader> parse_safetensors(std::string_view file, std::string_v
 Result<std::map<std::string, std::set<std::string>>> parse_index(std::string_view text,
                                                                  std::string_view name);
 
-// An open file, or a directory with model.safetensors or model.safetensors.index.json.
+// An open file, or a directory with model.safetensors or model.safetensors.index.json. Of a
+// directory, every *.safetensors file is one of the model's: some programs read all that lie there.
 class Safetensors {
  public:
   static Result<Safetensors> open(const std::filesystem::path& path);
@@ -56,9 +57,18 @@ class Safetensors {
   Metadata metadata_;
 };
 
-// One file, complete or absent (base/files.h). Tensors are laid down wide element types first, so
-// that all are aligned, in the order of `specs` otherwise; `source` is called once for each in that
-// order and must deliver exactly its bytes. `metadata` gains format = "pt" unless it has a format.
+// A file that is going to hold these tensors, but for their values. They are laid down wide element
+// types first, so that all are aligned, in the order given otherwise. `metadata` gains format =
+// "pt" unless it has a format.
+struct SafetensorsLayout {
+  std::vector<TensorSpec> specs;  // in the order of their bytes
+  std::string head;               // the length, the header and its padding: what comes before them
+  int64_t bytes = 0;              // of the whole file
+};
+Result<SafetensorsLayout> safetensors_layout(std::vector<TensorSpec> specs, Metadata metadata = {});
+
+// One file, complete or absent (base/files.h), laid out so; `source` is called once for each tensor
+// in that order and must deliver exactly its bytes.
 Status write_safetensors(const std::filesystem::path& path, std::vector<TensorSpec> specs,
                          Metadata metadata, const TensorSource& source);
 

@@ -102,6 +102,12 @@ TEST(Safetensors, ShardsAndTheirIndexReadBack) {
   ASSERT_EQ(model->tensors().size(), kSpecs.size());
   for (const StoredTensor& tensor : model->tensors()) expect_delivered(tensor);
 
+  // Programs that read every such file would see another model.
+  ASSERT_TRUE(write_safetensors(directory / "adapter_model.safetensors", kSpecs, {}, deliver));
+  EXPECT_NE(Safetensors::open(directory).error().message.find("adapter_model.safetensors"),
+            std::string::npos);
+  fs::remove(directory / "adapter_model.safetensors");
+
   const fs::path index = directory / "model.safetensors.index.json";
   const std::string good = *read_file(index);
   const auto message_with = [&](std::string_view from, std::string_view to) {

@@ -44,6 +44,7 @@ Result<std::vector<ModelCosignature>> read_cosignatures(const fs::path& director
   if (names.size() > kFilesMax) return fail("{}: more than {} files", folder.string(), kFilesMax);
   for (const std::string& name : names) {
     const fs::path file = folder / name;
+    if (name.starts_with(".tmp-")) continue;  // of a process that was killed
     if (!name.ends_with(".sig") && !name.ends_with(".pub"))
       return fail("{} is no signature and no key", file.string());
     NAITE_ASSIGN(const ModelKey key, read_key(fs::path(file).replace_extension(".pub")));
@@ -51,7 +52,10 @@ Result<std::vector<ModelCosignature>> read_cosignatures(const fs::path& director
     NAITE_ASSIGN(const std::string text, read_small_file(file));
     NAITE_ASSIGN(ModelSignature signature, ModelSignature::parse(text, file.string()));
     NAITE_ASSIGN(const std::string expected, signature.text());
-    if (text != expected) return fail("{} is spelled otherwise than naite does", file.string());
+    NAITE_ASSIGN(const std::string statement,
+                 model_statement(signature.manifest, directory.filename().string()));
+    if (text != expected || signature.payload != statement)
+      return fail("{} is over other files, or spelled otherwise than naite does", file.string());
     if (!signature.is_signed_by(key))
       return fail("{} is not signed by the key beside it", file.string());
     out.push_back({key, std::move(signature)});

@@ -209,8 +209,7 @@ Digest ModelManifest::digest() const {
   return hash.digest();
 }
 
-Result<std::string> sign_model(const ModelManifest& manifest, std::string_view name,
-                               const ModelKey& key) {
+Result<std::string> model_statement(const ModelManifest& manifest, std::string_view name) {
   json resources = json::array();
   for (const auto& [file, digest] : manifest.files)
     resources.push_back({{"name", file}, {"digest", to_hex(digest)}, {"algorithm", "sha256"}});
@@ -226,7 +225,12 @@ Result<std::string> sign_model(const ModelManifest& manifest, std::string_view n
           {"hash_type", "sha256"},
           {"allow_symlinks", false},
           {"ignore_paths", json::array({kModelSignatureFile, kCosignaturesDirectory})}}}}}};
-  NAITE_ASSIGN(const std::string payload, canonical_json(statement));
+  return canonical_json(statement);
+}
+
+Result<std::string> sign_model(const ModelManifest& manifest, std::string_view name,
+                               const ModelKey& key) {
+  NAITE_ASSIGN(const std::string payload, model_statement(manifest, name));
   NAITE_ASSIGN(const std::string signature, key.sign(pre_authentication_encoding(payload)));
   return ModelSignature{payload, signature, key.hint(), manifest}.text();
 }

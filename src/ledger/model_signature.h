@@ -60,7 +60,9 @@ struct ModelManifest {
   bool operator==(const ModelManifest&) const = default;
 };
 
-// The bundle's text for the directory's content. `name` is the subject's.
+// What is signed: the statement's bytes. `name` is the subject's.
+Result<std::string> model_statement(const ModelManifest& manifest, std::string_view name);
+// The bundle's text for the directory's content.
 Result<std::string> sign_model(const ModelManifest& manifest, std::string_view name,
                                const ModelKey& key);
 

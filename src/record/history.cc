@@ -313,6 +313,7 @@ Status RunHistory::adopt_stored(const json& entry, const std::string& where) {
   out.validation = formats::validation_at(metrics, "validation");
   NAITE_TRY(metrics.finish());
   NAITE_TRY(check_metrics(out, where));
+  out.amendments = amendments.size();
   stored.push_back(std::move(out));
   return {};
 }
@@ -375,6 +376,12 @@ int64_t Commitment::first_step() const {
   return branch.is_object() ? branch.value("step", int64_t{0}) : 0;
 }
 
+std::optional<formats::Branch> Commitment::parent() const {
+  if (!branch.is_object() || !branch.contains("from")) return std::nullopt;
+  const Result<formats::Branch> out = formats::Branch::parse(branch, "branch");
+  return out.ok() ? std::optional(*out) : std::nullopt;
+}
+
 bool Commitment::is_unsigned() const { return origin.starts_with("unsigned.invalid/"); }
 
 int64_t RunHistory::last_step() const {
@@ -417,14 +424,24 @@ std::optional<double> StoredState::bits_per_byte() const {
   return sum / static_cast<double>(validation->size());
 }
 
-Commitment RunHistory::amended() const {
+const StoredState* RunHistory::parent_of(const StoredState& state) const {
+  const StoredState* out = nullptr;
+  for (const StoredState& other : stored) {
+    if (&other == &state) break;
+    if (other.checkpoint && other.step < state.step) out = &other;
+  }
+  return out;
+}
+
+Commitment RunHistory::amended(std::optional<size_t> count) const {
   Commitment out = commitment;
   const std::pair<const char*, std::string*> keys[] = {{"name", &out.name},
                                                        {"manifest_sha256", &out.manifest_sha256},
                                                        {"recipe_sha256", &out.recipe_sha256},
                                                        {"version", &out.version},
                                                        {"source_commit", &out.source_commit}};
-  for (const Amendment& amendment : amendments) {
+  for (size_t i = 0; i < std::min(count.value_or(amendments.size()), amendments.size()); ++i) {
+    const Amendment& amendment = amendments[i];
     for (const auto& [key, target] : keys)
       if (amendment.changes.contains(key)) *target = amendment.changes[key].get<std::string>();
     if (amendment.changes.contains("plan")) out.plan = amendment.changes["plan"];

@@ -42,13 +42,15 @@ struct Commitment {
   std::string tokenizer_sha256, tokenizer_config_sha256, data_digest, manifest_sha256,
       recipe_sha256;
   nlohmann::json plan;  // Curriculum::plan()
-  // A run that goes on from a state of another one: {"step", "state_digest", "recipe_digest"}; null
-  // for a run from random weights.
+  // A run that goes on from a state of another one: formats::Branch, of which older logs have
+  // {"step", "state_digest", "recipe_digest"} alone; null for a run from random weights.
   nlohmann::json branch;
   std::string version, source_commit;
 
   int64_t first_step() const;  // steps that were done before this run began
   bool is_unsigned() const;    // by a key of the run alone, which vouches for nobody
+  // `branch` in full, if the log has it so.
+  std::optional<formats::Branch> parent() const;
   nlohmann::json to_json() const;
   static Result<Commitment> from_json(const nlohmann::json& value, const std::string& where);
 };
@@ -70,6 +72,7 @@ struct StoredState {
   std::string manifest, weights, state;  // digests: of all files, the weights, the training state
   std::optional<double> loss;            // of the last step; of a branch's first, the parent's
   std::optional<formats::Validation> validation;  // measured with a checkpoint
+  size_t amendments = 0;  // that stood in the log before it
 
   std::optional<double> bits_per_byte() const;  // mean over the held-out texts
 };
@@ -118,10 +121,12 @@ struct RunHistory {
   // All of `stored`, by step, ascending.
   std::vector<const StoredState*> newest_states() const;
   double percent_done(int64_t step) const;
-  // The commitment with what amendments changed.
-  Commitment amended() const;
   // The plans that states followed, the commitment's first.
   std::vector<PlanInForce> plans() const;
+  // The commitment with what the first `count` amendments changed; without a number, all.
+  Commitment amended(std::optional<size_t> count = std::nullopt) const;
+  // The checkpoint that was entered last before this state; nullptr if there is none.
+  const StoredState* parent_of(const StoredState& state) const;
 
  private:
   Status adopt(const nlohmann::json& entry, const std::string& type, const std::string& where);

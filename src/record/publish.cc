@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "ledger/ledger.h"
+#include "record/provenance.h"
 #include "record/published.h"
 #include "record/run_directory.h"
 #include "record/run_log.h"
@@ -131,11 +132,12 @@ Status put_state(const RunDirectory& run, const fs::path& target, const StoredSt
   const fs::path from = run.path() / state.directory, to = target / state.directory;
   NAITE_TRY(plain_file(from / "record.json"));
   NAITE_ASSIGN(const formats::Record record, formats::Record::read(from));
-  NAITE_ASSIGN(std::vector<PublishedFile> files,
-               published_state(record, parameters, (from / "record.json").string()));
+  NAITE_ASSIGN(
+      std::vector<PublishedFile> files,
+      published_state(record, state.checkpoint, parameters, (from / "record.json").string()));
   files.push_back({"record.json", "", 0});
   std::error_code code;
-  for (const char* name : {"provenance.json", ledger::kModelSignatureFile})
+  for (const char* name : {kProvenanceFile, ledger::kModelSignatureFile})
     if (fs::exists(from / name, code)) files.push_back({name, "", 0});
   NAITE_TRY(make_directories(to.parent_path()));
   NAITE_ASSIGN(DirectoryWriter writer, DirectoryWriter::create(to));

@@ -2,26 +2,38 @@
 #include "record/published.h"
 
 #include <algorithm>
-#include <map>
+#include <limits>
 #include <set>
 
+#include "ledger/encoding.h"
 #include "ledger/model_signature.h"
+#include "record/provenance.h"
 
 namespace naite::record {
+
+namespace fs = std::filesystem;
 
 namespace {
 
 constexpr int64_t kTextBytesMax = int64_t{256} << 20;  // tokenizer, manifest: as verify reads them
 constexpr int64_t kTensorBytes = 20;                   // weights, masters, moments of one parameter
 constexpr int64_t kShardTokensMax = int64_t{1} << 40;  // and documents: times 8 they fit
-constexpr size_t kFilesMax = 1000;
 constexpr size_t kNameMax = 128;
 
-// One or two plain names.
-bool is_plain_path(std::string_view path) {
-  const size_t slash = path.find('/');
-  if (slash == std::string_view::npos) return is_plain_name(path);
-  return is_plain_name(path.substr(0, slash)) && is_plain_name(path.substr(slash + 1));
+constexpr std::string_view kStateFiles[] = {"config.json",
+                                            "generation_config.json",
+                                            "README.md",
+                                            "tokenizer.json",
+                                            "tokenizer_config.json",
+                                            "model.safetensors",
+                                            "state/optimizer.safetensors",
+                                            "state/cursor.json"};
+
+int64_t bytes_max_of(std::string_view file, int64_t parameters) {
+  const bool is_long = file.starts_with("tokenizer") || file == kBillFile;
+  if (!file.ends_with(".safetensors")) return is_long ? kTextBytesMax : kRecordBytesMax;
+  const int64_t most = std::numeric_limits<int64_t>::max() / kTensorBytes;
+  return kTensorBytes * std::min(parameters, most - kTextBytesMax) + (int64_t{16} << 20);
 }
 
 std::string shortened(const std::string& name) {
@@ -72,25 +84,62 @@ Result<std::vector<PublishedFile>> published_shards(const data::Manifest& manife
   return out;
 }
 
-Result<std::vector<PublishedFile>> published_state(const formats::Record& record,
+bool is_file_of_state(std::string_view path, bool checkpoint) {
+  return std::find(std::begin(kStateFiles), std::end(kStateFiles), path) != std::end(kStateFiles) ||
+         path == "record.json" || (checkpoint && (path == kProvenanceFile || path == kBillFile));
+}
+
+Result<std::vector<PublishedFile>> published_state(const formats::Record& record, bool checkpoint,
                                                    int64_t parameters, const std::string& where) {
-  const std::map<std::string, std::string>& files = record.files;
-  if (files.size() > kFilesMax) return fail("{} lists {} files, too many", where, files.size());
   std::vector<PublishedFile> out;
-  for (const auto& [name, sha256] : files) {
-    const bool is_other =
-        name == "record.json" || name == "provenance.json" || name == ledger::kModelSignatureFile;
-    const bool is_folder = std::any_of(
-        files.begin(), files.end(),
-        [&folder = name](const auto& file) { return file.first.starts_with(folder + "/"); });
-    if (!is_plain_path(name) || is_other || is_folder)
-      return fail("{} lists {}, which is no plain name of a file of a checkpoint", where,
-                  shortened(name));
-    const bool tensors = name.ends_with(".safetensors");
-    out.push_back(
-        {name, sha256, tensors ? kTensorBytes * parameters + (int64_t{16} << 20) : kTextBytesMax});
+  for (const auto& [name, sha256] : record.files) {
+    const bool is_listed = name != "record.json" && name != kProvenanceFile;
+    if (!is_listed || !is_file_of_state(name, checkpoint))
+      return fail("{} lists {}, which is no file of a stored state", where, shortened(name));
+    out.push_back({name, sha256, bytes_max_of(name, parameters)});
   }
   return out;
+}
+
+Status check_state_names(const fs::path& directory, bool checkpoint, int64_t parameters) {
+  std::error_code code;
+  fs::recursive_directory_iterator it(directory, code);
+  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
+    const std::string name = it->path().lexically_relative(directory).generic_string();
+    const fs::file_type type = it->symlink_status(code).type();
+    const bool signatures = checkpoint && name == ledger::kCosignaturesDirectory;
+    if (signatures) it.disable_recursion_pending();  // ledger/cosignatures.h has their rule
+    const bool is_ours = type == fs::file_type::directory
+                             ? name == "state" || signatures
+                             : type == fs::file_type::regular &&
+                                   (is_file_of_state(name, checkpoint) ||
+                                    (checkpoint && name == ledger::kModelSignatureFile));
+    if (!is_ours)
+      return fail("{} is no part of a stored state: such a directory has files of its own only",
+                  it->path().string());
+    if (type != fs::file_type::regular) continue;
+    const uintmax_t size = it->file_size(code);
+    if (!code && size > static_cast<uintmax_t>(bytes_max_of(name, parameters)))
+      return fail("{} has {} bytes: no state of {} parameters has as many", it->path().string(),
+                  size, parameters);
+  }
+  if (code) return fail("cannot list {}: {}", directory.string(), code.message());
+  return {};
+}
+
+Status check_model_signature(const RunHistory& history, const StoredState& state,
+                             std::string_view text, const std::string& where) {
+  NAITE_ASSIGN(const ledger::ModelKey key,
+               ledger::ModelKey::parse_public(history.commitment.model_key));
+  NAITE_ASSIGN(const ledger::ModelSignature signature, ledger::ModelSignature::parse(text, where));
+  if (!signature.is_signed_by(key)) return fail("{} is not signed by the key of the log", where);
+  if (ledger::to_hex(signature.manifest.digest()) != state.manifest)
+    return fail("{} signs other files", where);
+  const std::string name = state.directory.substr(state.directory.find('/') + 1);
+  NAITE_ASSIGN(const std::string statement, ledger::model_statement(signature.manifest, name));
+  NAITE_ASSIGN(const std::string expected, signature.text());
+  if (text == expected && signature.payload == statement) return {};
+  return fail("{} is spelled otherwise than naite does", where);
 }
 
 }  // namespace naite::record

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What lies where in a run directory.
+// What lies where in a run directory; record/run_files.h says what else may, and who answers for
+// it.
 //
 //   recipe.toml                the resolved recipe
 //   tokenizer.json data/       see data/prepare.h

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "record/autosave.h"
+#include "record/provenance.h"
 
 namespace naite::record {
 
@@ -65,6 +66,14 @@ Result<Signer> signer_of(const RunDirectory& directory, const std::optional<ledg
   NAITE_TRY(ledger::write_new_file(run_key, signer.skey() + "\n", 0600));
   NAITE_TRY(write_file(vkey_file, signer.verifier().vkey() + "\n"));
   return signer;
+}
+
+// Older logs have less of a branch.
+bool same_parent(const json& before, const json& after) {
+  if (!before.is_object() || !after.is_object() || before.contains("from")) return false;
+  for (const auto& [key, value] : before.items())
+    if (after.value(key, json()) != value) return false;
+  return true;
 }
 
 // Several runs of one publisher may begin at once.
@@ -153,6 +162,10 @@ Status RunLedger::commit(Commitment commitment, int64_t step) {
     NAITE_ASSIGN(const std::string entry, ledger::canonical_json(commitment.to_json()));
     NAITE_TRY(append({entry}));
   }
+  claims_ = history_.commitment;
+  claims_.name = commitment.name;
+  claims_.version = commitment.version;
+  claims_.source_commit = commitment.source_commit;
   return list_run({{"type", "run"},
                    {"origin", commitment.origin},
                    {"commitment", sha256_hex(history_.commitment_entry)},
@@ -164,6 +177,7 @@ Status RunLedger::compare(const Commitment& commitment, int64_t step) {
   json changes = json::object();
   for (const auto& [key, value] : after.items()) {
     if (key == "nonce" || key == "time" || before[key] == value) continue;
+    if (key == "branch" && same_parent(before[key], value)) continue;
     if (!may_change(key))
       return fail("the log of {} commits to another `{}`: {} instead of {}; choose another --run",
                   directory_.path().string(), key, before[key].dump(), value.dump());
@@ -327,9 +341,9 @@ Status RunLedger::list_run(const json& entry) {
 }
 
 const StoredState* RunLedger::find(const std::string& directory) const {
-  const auto found = std::find_if(history_.stored.rbegin(), history_.stored.rend(), [&](const StoredState& state) {
-    return state.directory == directory;
-  });
+  const auto found =
+      std::find_if(history_.stored.rbegin(), history_.stored.rend(),
+                   [&](const StoredState& state) { return state.directory == directory; });
   return found == history_.stored.rend() ? nullptr : &*found;
 }
 
@@ -343,39 +357,11 @@ Status RunLedger::check_autosave(const fs::path& directory, int64_t step) const 
 
 Status RunLedger::sign_checkpoint(const fs::path& directory, const formats::Record& record,
                                   const std::string& name, int64_t step) const {
-  json subjects = json::array();
-  for (const auto& [file, digest] : record.files)
-    if (file.ends_with(".safetensors"))
-      subjects.push_back({{"name", file}, {"digest", {{"sha256", digest}}}});
-  const Commitment& commitment = history_.commitment;
-  json sources = json::array(
-      {{{"name", "data"}, {"digest", {{"sha256", commitment.data_digest}}}},
-       {{"name", "tokenizer.json"}, {"digest", {{"sha256", commitment.tokenizer_sha256}}}}});
-  int64_t first_step = 0;
-  for (const StoredState& parent : history_.stored) {
-    if (!parent.checkpoint || parent.step >= step) continue;
-    first_step = parent.step;
-    if (sources.size() > 2) sources.erase(2);
-    sources.push_back({{"name", parent.directory}, {"digest", {{"sha256", parent.manifest}}}});
-  }
-  const json statement = {{"_type", "https://in-toto.io/Statement/v1"},
-                          {"subject", subjects},
-                          {"predicateType", "https://slsa.dev/provenance/v1"},
-                          {"predicate",
-                           {{"buildDefinition",
-                             {{"buildType", "urn:naite:training:1"},
-                              {"externalParameters",
-                               {{"training_digest", commitment.training_digest},
-                                {"first_step", first_step},
-                                {"end_step", step}}},
-                              {"internalParameters", json::object()},
-                              {"resolvedDependencies", sources}}},
-                            {"runDetails",
-                             {{"builder",
-                               {{"id", fmt::format("urn:naite:commit:{}", source_commit())},
-                                {"version", {{"naite", kVersion}}}}},
-                              {"metadata", {{"invocationId", commitment.origin}}}}}}}};
-  NAITE_TRY(write_file(directory / "provenance.json", statement.dump(2) + "\n"));
+  const StoredState* parent = nullptr;
+  for (const StoredState& other : history_.stored)
+    if (other.checkpoint && other.step < step) parent = &other;
+  NAITE_TRY(write_file(directory / kProvenanceFile,
+                       provenance_text(claims_, parent, step, record.files)));
   if (!keys_) return {};
   NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(directory, record));
   NAITE_ASSIGN(const std::string bundle, ledger::sign_model(manifest, name, keys_->model));

@@ -43,6 +43,7 @@ class RunLedger {
   bool self_signed() const { return !keys_; }
   std::string vkey() const { return writer_.signer().verifier().vkey(); }
   const RunHistory& history() const { return history_; }
+  const Commitment& claims() const { return claims_; }    // in force, once commit() is done
 
   // Enters what is going to be done; origin, keys, nonce and time are filled in here. If that has
   // happened, compares, and enters an amendment about what may change.
@@ -94,6 +95,7 @@ class RunLedger {
   std::optional<ledger::Keys> keys_;
   ledger::LogWriter writer_;
   std::unique_ptr<Witnesses> witnesses_;  // adds to what writer_ writes
+  Commitment claims_;
 
   std::mutex mutex_;
   RunHistory history_;               // as far as it is entered; changed under mutex_ alone

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "ledger/encoding.h"
+#include "record/provenance.h"
 
 namespace naite::record {
 
@@ -84,17 +85,35 @@ Status StoredCheckpoint::check_files(bool whole) {
   return {};
 }
 
-Result<formats::CheckpointDigests> StoredCheckpoint::digests() {
-  std::vector<Stamp> stamps;
+Result<std::vector<StoredCheckpoint::Stamp>> StoredCheckpoint::tensor_stamps() const {
+  std::vector<Stamp> out;
   for (const char* file : kTensorFiles) {
     NAITE_ASSIGN(const Stamp stamp, stamp_of(file));
-    stamps.push_back(stamp);
+    out.push_back(stamp);
   }
+  return out;
+}
+
+Result<formats::TensorLines> StoredCheckpoint::hash_tensors() {
+  NAITE_ASSIGN(digested_, tensor_stamps());
+  NAITE_ASSIGN(const formats::Cursor own, cursor());
+  NAITE_ASSIGN(formats::TensorLines lines, formats::directory_lines(directory_, *pool_));
+  digests_ = lines.digests(own);
+  for (const Stamp& stamp : digested_) bytes_hashed_ += static_cast<int64_t>(stamp.size);
+  return lines;
+}
+
+Result<formats::CheckpointDigests> StoredCheckpoint::digests() {
+  NAITE_ASSIGN(const std::vector<Stamp> stamps, tensor_stamps());
   if (digests_ && digested_ == stamps) return *digests_;
-  NAITE_ASSIGN(digests_, formats::directory_digests(directory_, *pool_));
-  for (const Stamp& stamp : stamps) bytes_hashed_ += static_cast<int64_t>(stamp.size);
-  digested_ = std::move(stamps);
+  digests_.reset();
+  NAITE_TRY(hash_tensors());
   return *digests_;
+}
+
+Result<std::string> StoredCheckpoint::state_digest_under(const formats::Cursor& cursor) {
+  NAITE_ASSIGN(const formats::TensorLines lines, hash_tensors());
+  return lines.digests(cursor).state;
 }
 
 Status StoredCheckpoint::read(formats::TrainingState& state) {
@@ -126,7 +145,7 @@ Result<ledger::ModelManifest> recorded_manifest(const fs::path& directory,
     if (!bytes) return fail("{}: no SHA-256 of {}", (directory / "record.json").string(), file);
     out.files.emplace_back(file, *bytes);
   }
-  for (const char* file : {"record.json", "provenance.json"}) {
+  for (const char* file : {"record.json", kProvenanceFile}) {
     if (!fs::exists(directory / file)) continue;
     NAITE_ASSIGN(const std::string hex, sha256_file(directory / file));
     out.files.emplace_back(file, *ledger::digest_from_hex(hex));

@@ -32,6 +32,9 @@ class StoredCheckpoint {
   Status check_files(bool whole = true);
   // Recomputed from the tensors.
   Result<formats::CheckpointDigests> digests();
+  // What the state's digest would be under another cursor, that of the run that it was taken over
+  // from. Asked for before digests(), it costs nothing more.
+  Result<std::string> state_digest_under(const formats::Cursor& cursor);
 
   // What all of this has hashed so far: files, and once more where they hold tensors.
   int64_t bytes_hashed() const { return bytes_hashed_; }
@@ -56,6 +59,8 @@ class StoredCheckpoint {
       : directory_(std::move(directory)), record_(std::move(record)), pool_(&pool) {}
   Result<Stamp> stamp_of(const std::string& file) const;
   Status hash(const std::vector<std::string>& files);
+  Result<std::vector<Stamp>> tensor_stamps() const;
+  Result<formats::TensorLines> hash_tensors();
 
   std::filesystem::path directory_;
   formats::Record record_;

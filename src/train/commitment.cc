@@ -28,8 +28,7 @@ Result<Commitment> commitment_of(const Curriculum& curriculum, const data::Manif
   NAITE_ASSIGN(out.tokenizer_config_sha256, sha256_file(run_directory / "tokenizer_config.json"));
   NAITE_ASSIGN(out.recipe_sha256, sha256_file(run_directory / "recipe.toml"));
   out.plan = curriculum.plan();
-  for (const char* key : {"step", "state_digest", "recipe_digest"})
-    if (branch.is_object()) out.branch[key] = branch.value(key, json());
+  out.branch = branch;
   out.version = kVersion;
   out.source_commit = source_commit();
   return out;

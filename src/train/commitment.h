@@ -8,7 +8,7 @@
 namespace naite::train {
 
 // The commitment but for what the ledger itself adds (origin, keys, nonce, time). `branch` is null
-// or has the keys "step", "state_digest" and "recipe_digest". Reads data/manifest.json of the run
+// or formats::Branch. Reads data/manifest.json of the run
 // for its digest.
 Result<record::Commitment> commitment_of(const Curriculum& curriculum,
                                          const data::Manifest& manifest,

@@ -222,7 +222,7 @@ Memory Engine::memory() const {
 
 void Engine::shapes(formats::TrainingState& state) const {
   state.specs = tape::tensors_of(parameters_.specs());
-  optimizer_.shapes(state);
+  Optimizer::shapes(recipe_.optimizer, parameters_.specs(), state);
 }
 
 Status Engine::save(formats::TrainingState& state) const {

@@ -40,6 +40,9 @@ class LedgerKeeping {
   Status expect(const std::filesystem::path& path) const;
   Status step(int64_t step, const record::StepDigest& digest);
 
+  // What the log claims now; nullptr without a log.
+  const record::Commitment* claims() const { return ledger_ ? &ledger_->claims() : nullptr; }
+
   // From the thread that writes states: steps before the state that they lead to, the state's entry
   // when it is there.
   Status flush(int64_t step);

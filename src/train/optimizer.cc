@@ -75,8 +75,7 @@ Optimizer::Group::Group(std::string name, std::vector<int> members, kernels::Ker
                         const std::vector<ParameterSpec>& specs, std::vector<tape::Block>& moments)
     : name(std::move(name)),
       members(std::move(members)),
-      layout(some_of(specs, this->members), DType::kF32),
-      tensors(tensors_of_some(specs, this->members)) {
+      layout(some_of(specs, this->members), DType::kF32) {
   if (moments.empty()) {
     slab = tape::Block(kernels, layout.bytes());
     return;
@@ -198,17 +197,17 @@ std::vector<tape::Block> Optimizer::release() {
   return out;
 }
 
-void Optimizer::shapes(formats::TrainingState& state) const {
+void Optimizer::shapes(const OptimizerOptions& options, const std::vector<ParameterSpec>& specs,
+                       formats::TrainingState& state) {
   state.moments.resize(2);
-  size_t index = 0;
-  for (const Group* group : {&m_, &v_}) {
-    state.moments[index].name = group->name;
-    state.moments[index++].members = group->tensors;
-  }
+  state.moments[0].name = "m";
+  state.moments[0].members = tensors_of_some(specs, all_of(specs));
+  state.moments[1].name = "v";
+  state.moments[1].members = tensors_of_some(specs, adamw_members(options, specs));
 }
 
 Status Optimizer::save(formats::TrainingState& state) const {
-  shapes(state);
+  shapes(recipe_.optimizer, parameters_.specs(), state);
   size_t index = 0;
   for (const Group* group : {&m_, &v_}) {
     formats::TrainingState::Moments& moments = state.moments[index++];

@@ -33,8 +33,10 @@ class Optimizer {
 
   bool trains(int parameter) const { return trained_[parameter]; }
 
-  // What is kept between updates: its names and members alone, copied to the host, and back.
-  void shapes(formats::TrainingState& state) const;
+  // What is kept between updates: its names and members alone, for parameters `specs`.
+  static void shapes(const OptimizerOptions& options, const std::vector<tape::ParameterSpec>& specs,
+                     formats::TrainingState& state);
+  // Copied to the host, and back.
   Status save(formats::TrainingState& state) const;
   Status load(const formats::TrainingState& state);
 
@@ -59,7 +61,6 @@ class Optimizer {
     std::string name;
     std::vector<int> members;  // parameters, ascending
     tape::SlabLayout layout;
-    std::vector<int> tensors;  // the same as files have them, indices into tensors_of()
     tape::Block slab;
   };
 

@@ -2,6 +2,7 @@
 #include "train/state_writer.h"
 
 #include "base/clock.h"
+#include "record/provenance.h"
 
 namespace naite::train {
 
@@ -33,24 +34,15 @@ void StateWriter::begin(int64_t stored_step) {
   stored_at_ = now_seconds();
 }
 
-formats::Record StateWriter::record_of(const Stepper& stepper,
-                                       const formats::Record& measured) const {
-  const Recipe& stage = stepper.stage();
-  formats::Record out = measured;
-  out.cursor = curriculum_.cursor(stepper.step());
-  out.stage = stage.stage;
-  out.total_steps = curriculum_.total_steps();
-  out.planned_tokens = curriculum_.total_tokens();
-  out.name = stage.name;
-  out.precision = stage.train.precision;
-  // What this stage really read so far: the schedule of the weights in whole rows.
-  const int64_t steps = stepper.step() - stage.first_step;
-  const std::vector<int64_t> tokens = stepper.loader().tokens_by_source(0, steps);
-  const std::vector<double> epochs = stepper.loader().epochs_by_source(steps);
-  for (size_t i = 0; i < manifest_.sources.size(); ++i) {
-    const data::ManifestSource& source = manifest_.sources[i];
-    out.data.push_back({source.name, source.license, source.origin, tokens[i], epochs[i]});
-  }
+// What the log is going to say of the state; only checkpoints are measured.
+StateFacts StateWriter::facts_of(Kind kind, const Stepper& stepper,
+                                 const formats::Record& measured) const {
+  StateFacts out;
+  out.step = stepper.step();
+  out.name = stepper.stage().name;
+  out.loss = measured.loss;
+  if (kind == Kind::kCheckpoint) out.validation = measured.validation;
+  out.branch = measured.branch;
   return out;
 }
 
@@ -69,15 +61,17 @@ Status StateWriter::store(Kind kind, const Stepper& stepper, const formats::Reco
   if (kind == Kind::kAudit) NAITE_TRY(make_directories(run_.audits()));
   const fs::path path = path_of(kind, stepper);
   const int64_t step = stepper.step();
-  formats::CheckpointContent content =
-      content_of(stepper.stage(), stepper.model(), tokenizer_, run_.path());
+  const StateSetting setting{curriculum_, stepper.stage(), stepper.model(), stepper.loader(),
+                             manifest_,   tokenizer_,      run_.path()};
+  NAITE_ASSIGN(formats::CheckpointContent content,
+               content_of(setting, facts_of(kind, stepper, measured)));
   content.state = &host_;
-  content.record = record_of(stepper, measured);
-  content.model_card = model_card(stepper.stage(), stepper.model(), manifest_, content.record);
   if (kind == Kind::kAutosave)
     content.finish = [this, step](const fs::path& directory, const formats::Record&) {
       return ledger_.sign_autosave(directory, step);
     };
+  if (kind == Kind::kCheckpoint && ledger_.claims() != nullptr)
+    content.bill_of_materials = record::bill_of_materials(*ledger_.claims(), manifest_);
   if (kind == Kind::kCheckpoint)
     content.finish = [this, step, name = path.filename().string()](const fs::path& directory,
                                                                    const formats::Record& record) {

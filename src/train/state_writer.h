@@ -55,7 +55,7 @@ class StateWriter {
   void begin(int64_t stored_step);
 
  private:
-  formats::Record record_of(const Stepper& stepper, const formats::Record& measured) const;
+  StateFacts facts_of(Kind kind, const Stepper& stepper, const formats::Record& measured) const;
   std::filesystem::path path_of(Kind kind, const Stepper& stepper) const;
 
   const Curriculum& curriculum_;

@@ -159,7 +159,7 @@ Status Run::resume(const fs::path& path, bool of_another_recipe) {
   owes_checkpoint_ = !of_another_recipe && cursor.step > 0 &&
                      std::binary_search(due.begin(), due.end(), cursor.step) &&
                      !(ledger_.has(checkpoint) && fs::exists(checkpoint));
-  measured_.loss = stored.record().loss;
+  if (!of_another_recipe) measured_.loss = stored.record().loss;  // else of no step of this run
   NAITE_ASSIGN(formats::TrainingState* const host, writer_.host());
   const Recipe& stage = owes_checkpoint_ ? before : curriculum_.stage_of(cursor.step);
   NAITE_TRY(stepper_.load(stage, cursor.step, stored, *host));
@@ -348,7 +348,8 @@ Result<std::vector<std::pair<std::string, std::string>>> Run::samples() {
 // says.
 Result<std::optional<formats::Branch>> branch_of(const RunDirectory& directory,
                                                  const TrainRequest& request, bool has_begun,
-                                                 int64_t total_steps, ThreadPool& pool) {
+                                                 const Curriculum& curriculum, int64_t vocab_size,
+                                                 ThreadPool& pool) {
   if (fs::exists(directory.branch())) {
     NAITE_ASSIGN(const nlohmann::json value, read_json(directory.branch()));
     NAITE_ASSIGN(formats::Branch out,
@@ -358,9 +359,9 @@ Result<std::optional<formats::Branch>> branch_of(const RunDirectory& directory,
   if (request.start != nullptr) return std::optional(request.start->parent);
   if (request.from.empty() || has_begun) return std::optional<formats::Branch>();
   NAITE_ASSIGN(const formats::Cursor cursor, formats::read_cursor(request.from));
-  if (cursor.step > total_steps)
+  if (cursor.step > curriculum.total_steps())
     return fail("{} is after step {}, the recipe has {}", request.from.string(), cursor.step,
-                total_steps);
+                curriculum.total_steps());
   NAITE_ASSIGN(const formats::CheckpointDigests digests,
                formats::directory_digests(request.from, pool));
   formats::Branch out;
@@ -368,6 +369,9 @@ Result<std::optional<formats::Branch>> branch_of(const RunDirectory& directory,
   out.step = cursor.step;
   out.state_digest = digests.state;
   out.recipe_digest = cursor.recipe_digest;
+  NAITE_ASSIGN(const bool whole,
+               takes_all_of(request.from, curriculum.stage_of(cursor.step), vocab_size));
+  if (whole) out.whole = {cursor.tokens, cursor.seed, cursor.arithmetic};
   return std::optional(std::move(out));
 }
 
@@ -389,7 +393,8 @@ Result<Outcome> train_run(Curriculum curriculum, const TrainRequest& request,
   NAITE_ASSIGN(Metrics metrics, Metrics::open(directory.path()));
   NAITE_ASSIGN(const std::vector<RunDirectory::State> states, directory.states());
   NAITE_ASSIGN(const std::optional<formats::Branch> branch,
-               branch_of(directory, request, !states.empty(), curriculum.total_steps(), pool));
+               branch_of(directory, request, !states.empty(), curriculum,
+                         prepared->tokenizer.vocab_size(), pool));
   LedgerKeeping ledger(directory, curriculum,
                        [&](const std::string& line) { observer.note(line); });
   NAITE_TRY(ledger.begin(states, request.keys, request.witnesses, prepared->manifest, branch,

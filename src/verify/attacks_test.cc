@@ -246,12 +246,12 @@ std::vector<Attack> of_data() {
          f.edit("data/00-licence-train-00000.starts", [](std::string& text) { text[16] ^= 2; });
          f.seal();
        }},
-      {"another tokenizer_config.json", "text", "tokenizer_config",
+      {"another tokenizer_config.json", "recipe", "plain bytes",
        [](Forger& f) {
          f.edit("tokenizer_config.json", [](std::string& text) { text += "\n"; });
          f.seal();
        }},
-      {"another tokenizer", "text", "tokenizer",
+      {"another tokenizer", "recipe", "plain bytes",
        [](Forger& f) {
          f.edit("tokenizer.json", [](std::string& text) { text.insert(text.find('{') + 1, " "); });
          f.seal();
@@ -317,7 +317,7 @@ std::vector<Attack> of_states() {
          f.entry("initial")["tensors"].begin().value() = std::string(64, '0');
          f.seal();
        }},
-      {"a file smuggled into a checkpoint", "bytes", "its files are not",
+      {"a file smuggled into a checkpoint", "bytes", "no part of a stored state",
        [](Forger& f) { std::ofstream(f.state(10) / "run_me.py") << "print()\n"; }},
       {"a checkpoint that is not in the log", "states", "not in the log",
        [](Forger& f) {

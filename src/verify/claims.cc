@@ -9,6 +9,7 @@
 #include "data/prepare.h"
 #include "data/shards.h"
 #include "ledger/ledger.h"
+#include "record/run_files.h"
 #include "train/commitment.h"
 #include "verify/planned.h"
 
@@ -97,7 +98,8 @@ Result<Finding> Claims::files() const {
     if (++count > kFilesMax) return fail("more than {} files", kFilesMax);
   }
   if (code) return system_error(code.value(), "cannot list {}", setting_.run.path().string());
-  return Finding{fmt::format("{} plain files and folders", count)};
+  NAITE_TRY(record::check_places(setting_.run));
+  return Finding{fmt::format("{} plain files and folders, each in a place that a run has", count)};
 }
 
 // The entries as they stand, their parsed values, and the bounded rest of reading one.
@@ -237,6 +239,8 @@ Result<Finding> Claims::recipe() {
     return fail("the manifest speaks of {} tokens, the tokenizer has {}", manifest_.vocab_size,
                 tokenizer_->vocab_size());
   NAITE_TRY(compare_commitment(amended));
+  NAITE_TRY(data::check_prepared(manifest_, *tokenizer_, curriculum_.first().tokenizer,
+                                 curriculum_.first().data));
   stepper_.emplace(curriculum_, setting_.run, tokenizer_->vocab_size(), setting_.states,
                    setting_.kernels, setting_.pool);
   return Finding{fmt::format("{} of {} parameters, {} steps, {} tokens, as committed to first",
@@ -407,23 +411,34 @@ Result<Finding> Claims::batches() {
 
 // The stage whose last steps led to the state; for the first state of a run, the one it begins.
 const train::Recipe& Claims::stage_that_stored(const StoredState& state) const {
-  const bool first = state.step == history_.commitment.first_step();
-  return curriculum_.stage_of(first ? state.step : state.step - 1);
+  return verify::stage_that_stored(curriculum_, history_, state);
 }
 
-// The tokenizer trained again and all shards packed again from the raw text.
+// A path of the recipe, below the verifier's folder; none if it leads out of it.
+std::optional<fs::path> Claims::path_of_text(const std::string& named) const {
+  const fs::path path = fs::path(named).lexically_normal().relative_path();
+  if (path.empty() || *path.begin() == "..") return std::nullopt;
+  return fs::absolute(setting_.request.text) / path;
+}
+
+// The tokenizer trained again, or compared with the file that the recipe names, and all shards
+// packed again from the raw text.
 Result<Finding> Claims::text() const {
   data::PrepareRequest prepare;
   prepare.tokenizer = curriculum_.first().tokenizer;
   prepare.data = curriculum_.first().data;
-  if (!prepare.tokenizer.file.empty())
-    prepare.tokenizer.file = fs::absolute(setting_.run.path() / "tokenizer.json").string();
+  const std::string declared = prepare.tokenizer.file;
+  const std::optional<fs::path> given = path_of_text(declared);
+  std::error_code code;
+  const bool is_given = !declared.empty() && given && fs::exists(*given, code);
+  if (!declared.empty())
+    prepare.tokenizer.file =
+        is_given ? given->string() : fs::absolute(setting_.run.path() / "tokenizer.json").string();
   for (data::SourceOptions& source : prepare.data.sources) {
-    // Paths come from the run; they stay below the verifier's folder.
-    const fs::path path = fs::path(source.path).lexically_normal().relative_path();
-    if (path.empty() || *path.begin() == "..")
+    const std::optional<fs::path> path = path_of_text(source.path);
+    if (!path)
       return fail("source {}: the path {} leaves the folder of --text", source.name, source.path);
-    source.path = (fs::absolute(setting_.request.text) / path).string();
+    source.path = path->string();
   }
   prepare.num_threads = setting_.pool.num_threads();
   prepare.progress = [this](const data::PrepareProgress& p) {
@@ -442,12 +457,17 @@ Result<Finding> Claims::text() const {
   NAITE_TRY(same_text(manifest_, *again));
   if (again->tokenizer_sha256 != manifest_.tokenizer_sha256)
     return fail("the tokenizer that the text gives is another one");
-  if (prepare.tokenizer.file.empty() && *config != history_.commitment.tokenizer_config_sha256)
+  if ((declared.empty() || is_given) && *config != history_.commitment.tokenizer_config_sha256)
     return fail("tokenizer_config.json is not that of the tokenizer");
   NAITE_ASSIGN(const std::string digest, train::data_digest(*again));
   if (digest != history_.commitment.data_digest)
     return fail("the text gives other shards than those that were trained on");
-  return Finding{"tokenizer and every shard made again from the raw text: the same"};
+  if (declared.empty())
+    return Finding{"tokenizer and every shard made again from the raw text: the same"};
+  return Finding{fmt::format(
+      "every shard made again from the raw text: the same; the tokenizer {}",
+      is_given ? "is the file that the recipe names"
+               : "is the run's own: the file that the recipe names does not lie below --text")};
 }
 
 }  // namespace naite::verify

@@ -57,6 +57,7 @@ class Claims {
   Result<Finding> data();
   Status tokens_of(const data::ManifestSplit& split) const;
   Result<Finding> batches();
+  std::optional<std::filesystem::path> path_of_text(const std::string& named) const;
   Result<Finding> text() const;
 
   Setting& setting_;

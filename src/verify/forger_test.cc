@@ -7,8 +7,8 @@
 
 #include "formats/safetensors.h"
 #include "train/commitment.h"
-#include "train/content.h"
 #include "verify/forger_testing.h"
+#include "verify/rebuild.h"
 
 namespace naite::verify {
 
@@ -88,24 +88,54 @@ ledger::Signer Forger::signer() const {
   return *ledger::load_keys(keys_)->log.renamed(ledger::Verifier::parse(vkey)->name);
 }
 
-void Forger::seal_states() {
+// What follows from log and tensors is written as an honest trainer would; configs and tokenizer
+// stay as somebody made them.
+void Forger::remake(json& entry, const fs::path& directory) {
+  std::vector<std::string> entries;
+  for (const json& one : entries_) entries.push_back(*ledger::canonical_json(one));
+  const Result<record::RunHistory> history = record::RunHistory::parse(entries);
+  if (!history) return;
+  const record::StoredState* state = nullptr;
+  for (const record::StoredState& one : history->stored)
+    if (one.directory == entry["directory"]) state = &one;
+  Result<RunContents> contents = RunContents::open(*history, run_);
+  if (!contents) return;
+  const Result<ExpectedStates> expected =
+      contents->expected(*history, *state, *formats::Record::read(directory));
+  if (!expected) return;
+  const ExpectedState& one = expected->front();
+  std::map<std::string, std::string> tensor_files;
+  for (const auto& [name, layout] : one.layout.tensors)
+    tensor_files[name] = *sha256_file(directory / name);
+  const std::map<std::string, std::string> texts = one.texts(tensor_files);
+  for (const char* name : {"README.md", "record.json", "provenance.json", "bom.cdx.json"})
+    if (const auto text = texts.find(name); text != texts.end())
+      put(directory / name, text->second);
+}
+
+void Forger::seal_states(bool as_they_are) {
   const ledger::Keys keys = *ledger::load_keys(keys_);
   for (json& entry : entries_) {
     if (!entry.contains("directory")) continue;
     const fs::path directory = path() / entry["directory"].get<std::string>();
     if (!fs::exists(directory)) continue;
-    json record = parsed(directory / "record.json");
     ThreadPool alone(1);
-    const formats::CheckpointDigests digests = *formats::directory_digests(directory, alone);
-    record["weights_digest"] = digests.weights;
-    record["state_digest"] = digests.state;
-    for (const auto& [name, digest] : record["files"].items())
-      digest = *sha256_file(directory / name);
+    if (const auto digests = formats::directory_digests(directory, alone); digests.ok()) {
+      entry["weights"] = digests->weights;
+      entry["state"] = digests->state;
+    }
+    if (!as_they_are) remake(entry, directory);
+    json record = parsed(directory / "record.json");
+    record["weights_digest"] = entry["weights"];
+    record["state_digest"] = entry["state"];
+    record["files"] = json::object();
+    const std::vector<std::string> names = *ledger::ModelManifest::names_in(directory);
+    for (const std::string& name : names)
+      if (name != "record.json" && name != "provenance.json")
+        record["files"][name] = *sha256_file(directory / name);
     put(directory / "record.json", record.dump(2) + "\n");
     const ledger::ModelManifest manifest = *ledger::ModelManifest::of_directory(directory);
     entry["manifest"] = ledger::to_hex(manifest.digest());
-    entry["weights"] = record["weights_digest"];
-    entry["state"] = record["state_digest"];
     if (entry["type"] == "checkpoint")
       put(directory / ledger::kModelSignatureFile,
           *ledger::sign_model(manifest, directory.filename().string(), keys.model));
@@ -182,6 +212,7 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
   const std::unique_ptr<kernels::Kernels> kernels = *kernels::make_cpu(pool, "");
   const data::Tokenizer tokenizer = *data::Tokenizer::load(path());
   const std::unique_ptr<model::Model> model = *stage.make_model(tokenizer.vocab_size());
+  const data::Manifest manifest = *data::Manifest::load(path());
   const data::Loader loader = *data::Loader::open(
       {path(), stage.data, stage.loader_seed(), stage.rows_per_step(), stage.total_steps()});
   train::Engine engine(*model, *kernels, stage, {});
@@ -197,19 +228,25 @@ void Forger::train_on(int64_t from, const std::function<void(formats::TrainingSt
       const fs::path directory = path() / entry["directory"].get<std::string>();
       NAITE_CHECK(engine.save(state).ok());
       state.cursor = recipe.cursor(at);
-      formats::CheckpointContent made = train::content_of(stage, *model, tokenizer, path());
-      made.state = &state;
-      made.record = *formats::Record::read(directory);
-      const double loss = digests.empty() ? 0 : std::bit_cast<double>(digests.back().loss);
-      if (at > from) entry["metrics"]["loss"] = *(made.record.loss = loss);
-      made.record.validation.emplace();
-      for (int source = 0; source < loader.num_sources(); ++source) {
-        const train::Engine::Validation v = *engine.validate(loader, source);
-        (*made.record.validation)[loader.source_name(source)] = {v.loss, v.bits_per_byte};
+      train::StateFacts facts{at, stage.name, {}, {}, {}};
+      if (at > from)
+        entry["metrics"]["loss"] = *(facts.loss = std::bit_cast<double>(digests.back().loss));
+      else if (!entry["metrics"]["loss"].is_null())
+        facts.loss = entry["metrics"]["loss"].get<double>();
+      if (entry["type"] == "checkpoint") {
+        facts.validation.emplace();
+        for (int source = 0; source < loader.num_sources(); ++source) {
+          const train::Engine::Validation v = *engine.validate(loader, source);
+          (*facts.validation)[loader.source_name(source)] = {v.loss, v.bits_per_byte};
+        }
       }
       entry["metrics"]["validation"] =
-          entry["type"] == "checkpoint" ? formats::to_json(*made.record.validation) : json();
-      made.model_card = content(directory / "README.md");
+          facts.validation ? formats::to_json(*facts.validation) : json();
+      formats::CheckpointContent made =
+          *train::content_of({recipe, stage, *model, loader, manifest, tokenizer, path()}, facts);
+      made.state = &state;
+      if (entry["type"] == "checkpoint")
+        made.bill_of_materials = content(directory / "bom.cdx.json");
       const std::string provenance =
           entry["type"] == "checkpoint" ? content(directory / "provenance.json") : std::string();
       fs::remove_all(directory);

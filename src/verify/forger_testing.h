@@ -36,8 +36,9 @@ class Forger {
   // One bit of a tensor's bytes in a safetensors file.
   void flip_tensor(const std::filesystem::path& file, const std::string& tensor) const;
 
-  // Makes record.json, signatures and log entries of all states fit their files.
-  void seal_states();
+  // Makes record.json, model cards, provenance, signatures and log entries of all states fit their
+  // tensors and each other; as they are: digests, signatures and entries alone.
+  void seal_states(bool as_they_are = false);
   // Makes manifest, commitment and cursors fit recipe.toml, tokenizer and shards.
   void seal_claims();
   // Signs the log, and a log of runs that lists its commitment.
@@ -45,6 +46,11 @@ class Forger {
   void seal() {
     seal_claims();
     seal_states();
+    sign();
+  }
+  // Whatever lies in the states, and whatever is said there.
+  void seal_as_it_is() {
+    seal_states(true);
     sign();
   }
   // Signs `head_text` as the log's head, whatever the tiles are.
@@ -61,6 +67,7 @@ class Forger {
 
  private:
   std::filesystem::path file(const std::string& name) const { return run_.path() / name; }
+  void remake(nlohmann::json& entry, const std::filesystem::path& directory);
   record::RunDirectory run_;
   std::filesystem::path keys_;
   std::vector<nlohmann::json> entries_;

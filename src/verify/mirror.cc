@@ -326,49 +326,60 @@ Status Mirror::fetch_data(const data::Manifest& manifest) {
   return {};
 }
 
-Status Mirror::check_signature(const RunHistory& history, const StoredState& state,
-                               const std::string& text) const {
-  NAITE_ASSIGN(const ledger::ModelKey key,
-               ledger::ModelKey::parse_public(history.commitment.model_key));
-  const std::string where = state.directory + "/" + ledger::kModelSignatureFile;
-  NAITE_ASSIGN(const ledger::ModelSignature signature, ledger::ModelSignature::parse(text, where));
-  if (!signature.is_signed_by(key)) return fail("{} is not signed by the key of the log", where);
-  if (ledger::to_hex(signature.manifest.digest()) != state.manifest)
-    return fail("{} signs other files", where);
-  return {};
-}
-
-Result<bool> Mirror::has_state(const RunHistory& history, const StoredState& state) const {
+bool Mirror::has_state(const RunHistory& history, const StoredState& state,
+                       const Expect& expect) const {
   const fs::path directory = run_.path() / state.directory;
   std::error_code code;
   if (!fs::exists(directory, code)) return false;
-  const Result<ledger::ModelManifest> found = ledger::ModelManifest::of_directory(directory);
-  if (!found.ok() || ledger::to_hex(found->digest()) != state.manifest) return false;
-  if (!state.checkpoint || history.commitment.model_key.empty()) return true;
-  const Result<std::string> text = read_file(directory / ledger::kModelSignatureFile);
-  return text.ok() && check_signature(history, state, *text).ok();
+  ThreadPool alone(1);
+  Result<record::StoredCheckpoint> stored = record::StoredCheckpoint::open(directory, alone);
+  if (!stored) return false;
+  const Result<ExpectedStates> expected = expect(stored->record());
+  if (!expected || !check_state_files(*stored, *expected).ok()) return false;
+  const Result<ledger::ModelManifest> found = stored->manifest();
+  if (!found || ledger::to_hex(found->digest()) != state.manifest) return false;
+  return !state.checkpoint || check_model_signature(directory, history, state).ok();
 }
 
-// record.json and provenance.json, which together must give the manifest that the log has: before
-// anything else is asked for, its digest is certain.
-Status Mirror::begin_state(const StoredState& state) {
-  const fs::path to = staging(state.directory);
-  NAITE_TRY(make_directories(to));
-  NAITE_TRY(remove_unfinished(to));  // whoever was killed here
-  allow(2 * record::kRecordBytesMax, 2);
-  NAITE_ASSIGN(const std::string record,
+// From record.json come the SHA-256 of the files of tensors; everything else is made here, from the
+// log and what it answers for. Together they must give the manifest that the log has, so before
+// anything else is asked for, its size and its digest are certain. Returns the files of tensors.
+Result<std::vector<PublishedFile>> Mirror::begin_state(const StoredState& state,
+                                                       const Expect& expect) {
+  const std::string where = fmt::format("{}/{}/record.json", url_, state.directory);
+  allow(record::kRecordBytesMax, 1);
+  NAITE_ASSIGN(const std::string text,
                client_.fetch(url_of(state.directory + "/record.json"), record::kRecordBytesMax));
-  NAITE_TRY(write_file(to / "record.json", record));
-  if (state.checkpoint) {
-    NAITE_ASSIGN(
-        const std::string provenance,
-        client_.fetch(url_of(state.directory + "/provenance.json"), record::kRecordBytesMax));
-    NAITE_TRY(write_file(to / "provenance.json", provenance));
+  NAITE_ASSIGN(const json value, parse_json(text, where));
+  NAITE_ASSIGN(const formats::Record claimed, formats::Record::parse(value, where + ":"));
+  NAITE_TRY(record::published_state(claimed, state.checkpoint, 0, where));
+  NAITE_ASSIGN(const ExpectedStates expected, expect(claimed));
+  for (const ExpectedState& one : expected) {
+    std::map<std::string, std::string> tensor_files;
+    std::vector<PublishedFile> out;
+    for (const auto& [name, layout] : one.layout.tensors) {
+      const auto known = claimed.files.find(name);
+      if (known == claimed.files.end())
+        return fail("{}/{}: its files are not those that the log has: record.json lists no {}",
+                    url_, state.directory, name);
+      tensor_files[name] = known->second;
+      out.push_back({name, known->second, layout.bytes});
+    }
+    if (one.manifest(tensor_files) != state.manifest) continue;
+    const fs::path to = staging(state.directory);
+    NAITE_TRY(make_directories(to));
+    NAITE_TRY(remove_unfinished(to));  // whoever was killed here
+    for (const auto& [name, content] : one.texts(tensor_files)) {
+      NAITE_TRY(make_directories((to / name).parent_path()));
+      NAITE_TRY(write_file(to / name, content));
+    }
+    return out;
   }
-  NAITE_ASSIGN(const ledger::ModelManifest manifest, record::recorded_manifest(to));
-  if (ledger::to_hex(manifest.digest()) == state.manifest) return {};
-  NAITE_TRY(remove_tree(to));
-  return fail("{}/{}: its files are not those that the log has", url_, state.directory);
+  return fail("{}/{}: its files are not those that the log has{}", url_, state.directory,
+              formats::record_text(expected.front().layout.record_of({state.weights, state.state},
+                                                                     claimed.files)) == text
+                  ? ""
+                  : ": record.json is not what the recipe and the log make of it");
 }
 
 Status Mirror::fetch_cosignature(const StoredState& state, const ledger::ModelKey& key) {
@@ -390,34 +401,30 @@ Status Mirror::fetch_cosignature(const StoredState& state, const ledger::ModelKe
 Status Mirror::fetch_signature(const RunHistory& history, const StoredState& state) {
   const std::string name = state.directory + "/" + ledger::kModelSignatureFile;
   NAITE_ASSIGN(const std::string text, client_.fetch(url_of(name), record::kSignatureBytesMax));
-  NAITE_TRY(check_signature(history, state, text));
+  NAITE_TRY(record::check_model_signature(history, state, text, name));
   return write_file(staging(name), text);
 }
 
-Status Mirror::fetch_state(const RunHistory& history, const StoredState& state) {
+Status Mirror::fetch_state(const RunHistory& history, const StoredState& state,
+                           const Expect& expect) {
   if (known_.contains(state.directory + state.manifest)) return {};
-  NAITE_ASSIGN(const bool is_here, has_state(history, state));
-  if (!is_here) {
-    NAITE_TRY(begin_state(state));
+  if (!has_state(history, state, expect)) {
+    NAITE_ASSIGN(const std::vector<PublishedFile> files, begin_state(state, expect));
     const fs::path to = staging(state.directory);
-    NAITE_ASSIGN(const formats::Record record, formats::Record::read(to));
-    NAITE_ASSIGN(const std::vector<PublishedFile> files,
-                 record::published_state(record, history.commitment.parameters,
-                                         state.directory + "/record.json"));
     int64_t bytes = record::kSignatureBytesMax;
     for (const PublishedFile& file : files) bytes += file.bytes_max;
     allow(bytes, static_cast<int64_t>(files.size()) + 1);
     for (const PublishedFile& file : files) {
-      NAITE_TRY(make_directories((to / file.path).parent_path()));
       NAITE_TRY(client_.download(url_of(state.directory + "/" + file.path), to / file.path,
                                  file.bytes_max, file.sha256));
       kill_point("mirror-state-file");
     }
     if (state.checkpoint && !history.commitment.model_key.empty())
       NAITE_TRY(fetch_signature(history, state));
+    // Left over from an earlier record, and whatever else does not belong there.
     NAITE_ASSIGN(const ledger::ModelManifest found, ledger::ModelManifest::of_directory(to));
     if (ledger::to_hex(found.digest()) != state.manifest) {
-      NAITE_TRY(remove_tree(to));  // left over from another record
+      NAITE_TRY(remove_tree(to));
       return fail("{}/{}: its files are not those that the log has", url_, state.directory);
     }
     NAITE_TRY(remove_tree(run_.path() / state.directory));

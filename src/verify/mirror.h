@@ -54,8 +54,10 @@ class Mirror final : public RunSource {
   // What the log answers for: recipe.toml, tokenizer.json, tokenizer_config.json, the manifest.
   Status fetch_claims(const record::RunHistory& history) override;
   Status fetch_data(const data::Manifest& manifest) override;
-  // The directory of one state, compared with its entry, and its signature.
-  Status fetch_state(const record::RunHistory& history, const record::StoredState& state) override;
+  // The directory of one state, made again but for its tensors, which are fetched, and its
+  // signature.
+  Status fetch_state(const record::RunHistory& history, const record::StoredState& state,
+                     const Expect& expect) override;
   // The key's co-signature of a state that is here already, if there is one.
   Status fetch_cosignature(const record::StoredState& state, const ledger::ModelKey& key) override;
 
@@ -86,11 +88,11 @@ class Mirror final : public RunSource {
   Error contradiction(const std::string& log, const ledger::Head& ours, const Offer& offer);
   Status adopt_log(const std::string& log, const Offer& offer, bool afresh);
   Status fetch_file(const record::PublishedFile& file);
-  Status begin_state(const record::StoredState& state);
+  Result<std::vector<record::PublishedFile>> begin_state(const record::StoredState& state,
+                                                         const Expect& expect);
   Status fetch_signature(const record::RunHistory& history, const record::StoredState& state);
-  Status check_signature(const record::RunHistory& history, const record::StoredState& state,
-                         const std::string& text) const;
-  Result<bool> has_state(const record::RunHistory& history, const record::StoredState& state) const;
+  bool has_state(const record::RunHistory& history, const record::StoredState& state,
+                 const Expect& expect) const;
 
   std::string url_;
   record::RunDirectory run_;

@@ -207,6 +207,40 @@ TEST_F(Published, AnHonestRunHoldsOverHttpAndIsFetchedOnce) {
   EXPECT_TRUE(report_of(cache(), false).holds());
 }
 
+// Texts are made here; what is asked for is what nobody can make without the training.
+TEST_F(Published, OnlyTensorsRecordsAndSignaturesAreFetched) {
+  EXPECT_TRUE(verified().holds());
+  std::set<std::string> names;
+  for (const std::string& path : server_->take_requests())
+    if (path.starts_with("/run/checkpoints/"))
+      names.insert(path.substr(path.find('/', std::string("/run/checkpoints/").size()) + 1));
+  EXPECT_EQ(names, (std::set<std::string>{"record.json", "model.safetensors", "model.sig",
+                                          "state/optimizer.safetensors"}));
+  EXPECT_EQ(files_below(cache() / "checkpoints"), files_below(tree() / "run/checkpoints"));
+}
+
+// A forger who serves a tree that was sealed with every key.
+TEST_F(Published, SealedFilesOfStatesAreFoundOverHttp) {
+  const std::string card = "README.md", adapter = "adapter_config.json";
+  for (const std::string& name : {card, adapter}) {
+    const fs::path run = tree() / "run";
+    fs::remove_all(tree());
+    fs::create_directories(tree());
+    fs::copy(directory_ / "honest", run, fs::copy_options::recursive);
+    Forger forger(run, directory_ / "keys");
+    std::ofstream(forger.state(20) / name) << "{}";
+    forger.seal_as_it_is();
+    fs::remove_all(cache());
+    const Report report = verified();
+    EXPECT_EQ(report.find("states")->outcome, Outcome::kFails) << name;
+    EXPECT_NE(report.find("states")->detail.find(name == card ? "not those" : adapter),
+              std::string::npos)
+        << report.find("states")->detail;
+    EXPECT_FALSE(followed().ok()) << name;
+    EXPECT_FALSE(fs::exists(cache() / forger.state(20).lexically_relative(run)));
+  }
+}
+
 TEST_F(Published, ARangeFetchesWhatItNeedsAndSaysSo) {
   const Report report = verified({Selection::Kind::kRange, "5", "8"});
   EXPECT_TRUE(report.holds()) << report.to_json().dump(1);
@@ -392,7 +426,7 @@ TEST_F(Published, HostileNamesAreRefused) {
   const auto published = [](const std::vector<std::string>& names) {
     formats::Record record;
     for (const std::string& name : names) record.files[name] = std::string(64, '0');
-    return record::published_state(record, 1, "record.json");
+    return record::published_state(record, true, 1, "record.json");
   };
   for (const std::string& name :
        {std::string("../x"), std::string("/x"), std::string("a/../../x"), std::string("a/b/c"),
@@ -402,8 +436,9 @@ TEST_F(Published, HostileNamesAreRefused) {
     ASSERT_FALSE(files.ok()) << name;
     EXPECT_EQ(files.error().message.find('\n'), std::string::npos);
   }
-  EXPECT_FALSE(published({"a", "a/b"}).ok());
-  EXPECT_TRUE(published({"state/b"}).ok());
+  EXPECT_FALSE(published({"state/b"}).ok());
+  EXPECT_FALSE(published({"adapter_config.json"}).ok());
+  EXPECT_TRUE(published({"README.md", "state/cursor.json"}).ok());
   data::Manifest manifest = *data::Manifest::load(tree() / "run");
   EXPECT_TRUE(record::published_shards(manifest).ok());
   data::ManifestShard& shard = manifest.sources[0].train.shards[0];

@@ -75,9 +75,12 @@ Result<Finding> Replays::initial() {
   if (digest != first.state)
     return fail("the first checkpoint is not the seed's tensors with optimizer moments of zero");
   if (!from_seed)
-    return Finding{fmt::format("not from a seed: the run goes on from the state {} of another run",
-                               history_.commitment.branch.value("state_digest", "")),
-                   Outcome::kOpen};
+    return Finding{
+        fmt::format("not from a seed: the run {} the state {} of another run",
+                    goes_on_from_known_state(history_.commitment) ? "begins with"
+                                                                  : "declares to go on from",
+                    history_.commitment.branch.value("state_digest", "")),
+        Outcome::kOpen};
   return Finding{fmt::format("{} tensors and zero moments, all from the seed", tensors.size())};
 }
 

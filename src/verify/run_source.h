@@ -9,6 +9,7 @@
 #include "data/manifest.h"
 #include "ledger/model_signature.h"
 #include "record/history.h"
+#include "verify/rebuild.h"
 
 namespace naite::verify {
 
@@ -32,7 +33,9 @@ class RunSource {
   virtual Status fetch_publisher() { return {}; }
   virtual Status fetch_claims(const record::RunHistory&) { return {}; }
   virtual Status fetch_data(const data::Manifest&) { return {}; }
-  virtual Status fetch_state(const record::RunHistory&, const record::StoredState&) { return {}; }
+  virtual Status fetch_state(const record::RunHistory&, const record::StoredState&, const Expect&) {
+    return {};
+  }
   virtual Status fetch_cosignature(const record::StoredState&, const ledger::ModelKey&) {
     return {};
   }

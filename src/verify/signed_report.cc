@@ -30,6 +30,7 @@ constexpr KnownCheck kChecks[] = {
     {"plan", KnownCheck::kMustBeThere},      {"seed", KnownCheck::kMustBeThere},
     {"data", KnownCheck::kMustHold},         {"batches", KnownCheck::kMustHold},
     {"text", KnownCheck::kMayBeThere},       {"states", KnownCheck::kMustHold},
+    {"autosave", KnownCheck::kMayBeThere},   {"reports", KnownCheck::kMayBeThere},
     {"cosigned", KnownCheck::kMayBeThere},   {"distinct", KnownCheck::kMustBeThere},
     {"end", KnownCheck::kMustBeThere},       {"memory", KnownCheck::kMustHold},
     {"initial", KnownCheck::kMustHold},      {"replay", KnownCheck::kMustHold}};

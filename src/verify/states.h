@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The stored states of a run: every file is the one that was logged, and what stands in it is what
-// log, plan and recipe say must stand there.
+// The stored states of a run: every file is the one that was logged, and every byte of it is what
+// log, recipe and tensors make of it (verify/rebuild.h).
 #include "verify/claims.h"
+#include "verify/rebuild.h"
 
 namespace naite::verify {
 
@@ -20,9 +21,13 @@ class States {
  private:
   bool is_asked_for(const record::StoredState& state) const;
   Status state_bytes(const record::StoredState& state) const;
+  Result<train::StateSetting> setting_of(const record::StoredState& state);
+  Result<ExpectedStates> expected(const record::StoredState& state, const formats::Record& claimed);
   Status state_content(const record::StoredState& state);
-  Status model_signature(const record::StoredState& state) const;
-  Status no_others(const std::vector<const record::StoredState*>& known) const;
+  Status check_parent(const record::StoredState& first, record::StoredCheckpoint& stored);
+  Status unentered_content(const std::string& directory);
+  bool is_on_its_way(const std::string& directory) const;
+  Result<std::string> no_others(const std::vector<const record::StoredState*>& known) const;
 
   Setting& setting_;
   Claims& claims_;

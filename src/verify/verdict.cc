@@ -49,8 +49,11 @@ Verdict weights_verdict(const record::RunHistory& history, const Report& report,
   const int64_t first_step = history.commitment.first_step();
   if (!history.commitment.branch.is_null())
     return {"weights", "derived from another run",
-            fmt::format("they go on from the state {} of another run, which must be verified "
-                        "itself; {} of {} intervals replayed",
+            fmt::format("{} the state {} of another run, which must be verified itself; {} of {} "
+                        "intervals replayed",
+                        goes_on_from_known_state(history.commitment)
+                            ? "they go on from"
+                            : "they are declared, which nothing here shows, to come from",
                         history.commitment.branch.value("state_digest", ""), replayed,
                         report.num_intervals)};
   const bool first =
@@ -83,7 +86,7 @@ Verdict tokenizer_verdict(const train::Curriculum& curriculum, const Report& rep
   if (!curriculum.first().tokenizer.file.empty())
     return {"tokenizer", "derived from a given file",
             "the recipe names a finished tokenizer; where that comes from is not declared"};
-  if (curriculum.first().tokenizer.vocab_size == 256)
+  if (curriculum.first().tokenizer.vocab_size == 256)  // compared under "recipe"
     return {"tokenizer", "from scratch", "plain bytes: nothing is learnt"};
   if (held(report, "text"))
     return {"tokenizer", "from scratch", "trained again from the raw text with the same result"};
@@ -185,7 +188,9 @@ std::string sentence_of(const Claims& claims, const std::vector<std::string>& ve
                             : fmt::format(", as reported by {},", fmt::join(verifiers, ", "))) +
                 tail_of(history);
   const std::string began =
-      !history.commitment.branch.is_null() ? "began with a state of another run"
+      !history.commitment.branch.is_null() ? goes_on_from_known_state(history.commitment)
+                                                 ? "began with a state of another run"
+                                                 : "which is declared to go on from another run"
       : report.find("initial") != nullptr  ? "began with the tensors that its seed gives"
                                            : "whose beginning was not computed";
   const bool all_states = held(report, "states");

@@ -248,7 +248,8 @@ class Run:
             check_keys(branch, {"step": lambda v: is_count(v, 0, entry["steps"]),
                                 "state_digest": is_digest,
                                 "recipe_digest": lambda v: v == "" or is_digest(v)},
-                       {"from": is_line, "weights_digest": anything, "grown": anything, "tokens": anything,
+                       {"from": is_line, "weights_digest": anything, "grown": anything,
+                        "tokens": anything,
                         "seed": anything, "arithmetic": anything, "origin": anything})
         self.commitment, self.amended = entry, dict(entry)
         self.check_plan(entry["plan"])
