@@ -47,7 +47,8 @@ class Verify : public testing::Test {
 
   static void train_run(const std::string& name, std::vector<std::string> set,
                         const std::string& audit_every = "10%", int64_t stop_after_step = -1,
-                        const std::filesystem::path& file = "tests/recipes/tiny.toml") {
+                        const std::filesystem::path& file = "tests/recipes/tiny.toml",
+                        const std::filesystem::path& from = {}) {
     set.insert(set.end(),
                {"checkpoint.autosave_seconds=3600", "checkpoint.audit_every=" + audit_every});
     const Result<train::Curriculum> recipe = train::load_recipe(file, set);
@@ -56,6 +57,7 @@ class Verify : public testing::Test {
     request.run_directory = directory_ / name;
     request.keys = directory_ / "keys";
     request.stop_after_step = stop_after_step;
+    request.from = from;
     Quiet quiet;
     const auto outcome = train::train(*recipe, request, *kernels_, *pool_, quiet);
     ASSERT_TRUE(outcome.ok()) << outcome.error().message;
