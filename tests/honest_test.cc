@@ -89,7 +89,7 @@ class Honest : public Process {
         "step",      "checkpoint_begin", "checkpoint_half", "checkpoint_rename", "checkpoint_done",
         "autosave",  "ledger-entries",   "ledger-tile",     "ledger-checkpoint", "ledger-remove",
         "data-pack", "data-manifest"};
-    if (below(3) == 0) audits_ = among(std::array{"10%", "20%", "25%", "0%"});
+    if (below(3) == 0) audits_ = among(std::array{"10%", "20%", "25%", "50%"});
     Words words = train_words(directory);
     switch (below(3)) {
       case 0: {
