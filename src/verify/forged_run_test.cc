@@ -360,12 +360,13 @@ void ForgedRun::seal_logs(bool publisher) {
   for (auto& [path, text] : runs.files(keys_->log)) ledger["ledger/publisher/" + path] = text;
 }
 
-ForgedRun ForgedRun::cut(size_t count) const {
+ForgedRun ForgedRun::cut(size_t count, size_t stored) const {
   ForgedRun out = *this;
   std::set<std::string> gone;
   for (const std::string& state : states()) gone.insert(state);
-  out.log.entries.resize(std::min(count, out.log.entries.size()));
+  out.log.entries.resize(std::min(std::max(count, stored), log.entries.size()));
   for (const std::string& state : out.states()) gone.erase(state);
+  out.log.entries.resize(std::min(count, log.entries.size()));
   for (const std::string& state : gone)
     for (const std::string& name : names_below(state + "/")) out.files.erase(state + "/" + name);
   std::erase_if(out.runs.entries, [&](const std::string& text) {
@@ -408,7 +409,8 @@ void add_entries(const ForgedRun& run, std::map<std::string, std::string>& out) 
         out[fmt::format("log word {} {}", type, word)] = entry[word].dump();
         entry[word] = entry[word].type_name();
       }
-    out[fmt::format("log {} {} after step {}", number++, type, step)] = entry.dump();
+    boundaries += fmt::format("{} after step {}", type, step);
+    out[fmt::format("log {} {}", number++, type)] = entry.dump();
   }
   out["log boundaries"] = boundaries;
 }

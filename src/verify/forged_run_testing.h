@@ -56,8 +56,9 @@ class ForgedRun {
     seal_logs();
   }
 
-  // What the run was at an earlier time: its first `count` entries and the states in them.
-  ForgedRun cut(size_t count) const;
+  // What the run was at an earlier time: its first `count` entries and the states in them, or in
+  // the first `stored` ones where a state was there before its entry.
+  ForgedRun cut(size_t count, size_t stored = 0) const;
 
   // Changes entries as JSON; those that are none stay.
   void edit_entries(const std::function<void(nlohmann::json&)>& change);

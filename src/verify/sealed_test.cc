@@ -135,8 +135,11 @@ class RandomForgeries : public Sealed {
     answer.differs = differences(facts_, facts);
     if (are_allowed(answer.differs, answer.allowed)) return;
     for (size_t count = honest_->log.entries.size(); count-- > 1;)
-      if (are_allowed(differences(facts_of(honest_->cut(count)), facts), answer.allowed)) {
-        answer.allowed.emplace_back("an earlier time of the run");
+      for (const size_t stored : {count, count + 1}) {
+        const ForgedRun earlier = honest_->cut(count, stored);
+        if (!are_allowed(differences(facts_of(earlier), facts), answer.allowed)) continue;
+        answer.allowed.emplace_back(stored == count ? "an earlier time of the run"
+                                                    : "a state that is stored and not logged yet");
         return;
       }
     answer.allowed.clear();
