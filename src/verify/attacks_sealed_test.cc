@@ -496,7 +496,7 @@ TEST_F(SealedAttacks, StepsWithoutAStateAreCalledOpen) {
   Bench bench(directory_ / "bench", run);
   const Report report = report_of(bench.run(), true);
   const std::string text = report.to_json().dump();
-  EXPECT_TRUE(!report.holds() || text.find("not followed by a state") != std::string::npos) << text;
+  EXPECT_TRUE(!report.holds() || text.find("followed by no state") != std::string::npos) << text;
 }
 
 }  // namespace
