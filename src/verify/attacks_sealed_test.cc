@@ -227,7 +227,7 @@ std::vector<SealedAttack> on_tensors() {
 }
 
 std::vector<SealedAttack> on_folders() {
-  constexpr const char* kWorld = "files|bytes|states|log|publisher|data|recipe";
+  constexpr const char* kWorld = "files|bytes|states|log|publisher|data|recipe|autosave";
   return {
       {"a foreign autosave", kWorld,
        [](ForgedRun& run) {
