@@ -473,28 +473,18 @@ void add_ledger(const ForgedRun& run, std::map<std::string, std::string>& out) {
 
 // The recipe: what decides no bit and stands in no state is nobody else's to know.
 void add_recipe(const std::string& text, std::map<std::string, std::string>& out) {
-  out["spelling of recipe.toml"] = text;
-  Result<json> toml = parse_toml(text, "");
-  if (!toml.ok() || !toml->is_object()) {
-    out["recipe"] = text;
-    return;
-  }
-  if (toml->contains("sample")) out["recipe word sample"] = (*toml)["sample"].dump();
-  toml->erase("sample");
-  for (const char* key : {"autosave_seconds", "keep"})
-    if (json& checkpoint = (*toml)["checkpoint"];
-        checkpoint.is_object() && checkpoint.contains(key)) {
-      out[fmt::format("recipe word {}", key)] = checkpoint[key].dump();
-      checkpoint.erase(key);
-    }
-  json& sources = (*toml)["data"]["source"];
-  if (sources.is_array())
-    for (json& source : sources)
-      if (source.is_object() && source.contains("path")) {
-        out["recipe word path"] += source["path"].dump();
-        source.erase("path");
-      }
-  out["recipe"] = toml->dump();
+  constexpr int64_t kVocabulary = 300;  // any will do
+  out["spelling of recipe.toml"] = out["recipe"] = text;
+  const Result<json> toml = parse_toml(text, "");
+  const Result<train::Curriculum> recipe =
+      toml.ok() ? train::parse_recipe(*toml, "") : Result<train::Curriculum>(toml.error());
+  if (!recipe.ok()) return;
+  const Result<json> training = recipe->training(kVocabulary, "");
+  if (!training.ok()) return;
+  out["recipe word"] = toml->dump();
+  out["recipe"] = training->dump() + recipe->plan().dump() + recipe->first().name;
+  for (const data::SourceOptions& source : recipe->first().data.sources)
+    out["recipe"] += fmt::format(" {} {} {}", source.name, source.license, source.origin);
 }
 
 // The manifest: what is said of the text as it lay on the trainer's disk is nobody else's to know.
