@@ -6,6 +6,7 @@
 
 #include "ledger/ledger.h"
 #include "record/published.h"
+#include "record/run_list.h"
 
 namespace naite::record {
 
@@ -101,11 +102,25 @@ Status check_tiles(const fs::path& log, bool may_grow) {
   NAITE_ASSIGN(const ledger::Note note, ledger::Note::parse(text, log.string()));
   NAITE_ASSIGN(const ledger::Head head, ledger::Head::parse(note.text, log.string()));
   fs::recursive_directory_iterator it(log / "tile", code);
-  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code))
+  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
     if (it->is_regular_file() && !is_leftover(it->path().filename().string()))
       NAITE_TRY(check_tile(log, it->path(), head.size, may_grow));
+    if (!may_grow && it->is_directory() && it->path() != log / "tile" && fs::is_empty(it->path()))
+      return fail("{} is an empty folder", it->path().string());
+  }
   if (code) return fail("cannot list {}: {}", log.string(), code.message());
   return {};
+}
+
+// The copy of the publisher's log grows until it has the end of this run.
+Result<bool> has_listed_end(const RunDirectory& run, const RunHistory& history) {
+  const fs::path publisher = run.ledger() / "publisher";
+  std::error_code code;
+  if (!fs::exists(publisher / ledger::kHeadFile, code)) return false;
+  NAITE_ASSIGN(const ledger::LogContent log, ledger::read_log(publisher));
+  NAITE_ASSIGN(const RunList list, RunList::parse(log.entries, log.head.origin));
+  const auto listed = list.runs.find(history.commitment.origin);
+  return listed != list.runs.end() && listed->second.end.has_value();
 }
 
 Status check_branch(const RunDirectory& run, const Commitment& claims) {
@@ -153,7 +168,8 @@ Status check_exact_files(const RunDirectory& run, const data::Manifest& manifest
                          const RunHistory& history) {
   NAITE_TRY(check_shards(run, manifest));
   NAITE_TRY(check_tiles(run.ledger(), !history.ended && !history.abandoned));
-  NAITE_TRY(check_tiles(run.ledger() / "publisher", true));
+  NAITE_ASSIGN(const bool is_final, has_listed_end(run, history));
+  NAITE_TRY(check_tiles(run.ledger() / "publisher", !is_final));
   return check_branch(run, history.commitment);
 }
 

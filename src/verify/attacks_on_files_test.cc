@@ -78,7 +78,7 @@ std::vector<Attack> of_state_files() {
          f.edit(relative(f, 8) + "/state/cursor.json", [](std::string& text) { text += " "; });
          f.seal_as_it_is();
        }},
-      {"a validation loss of a state for replays", "states", "no checkpoint before it",
+      {"a validation loss of a state for replays", "log", "that of the checkpoint before",
        [](Forger& f) {
          f.entry("state", 1)["metrics"]["validation"] = {
              {"licence", {{"loss", 0.5}, {"bits_per_byte", 0.7}}}};
@@ -250,10 +250,10 @@ TEST_F(Branches, KilledRunsAreNotAccused) {
 TEST_F(Branches, AnotherProgramMayGoOn) {
   const fs::path copy = copy_of("honest");
   Forger forger(copy, directory_ / "keys");
-  const auto amendment = [](const char* version) {
+  const auto amendment = [&](const char* version) {
     return json{{"type", "amendment"},
                 {"step", 10},
-                {"time", 1790000000},
+                {"time", forger.entry("commitment")["time"]},
                 {"changes", {{"version", version}, {"name", "later"}}}};
   };
   auto& entries = forger.entries();

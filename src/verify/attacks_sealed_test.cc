@@ -152,7 +152,7 @@ std::vector<SealedAttack> on_what_loaders_read() {
       {"better losses of the first checkpoint, which no interval leads to", "states|initial|replay",
        [](ForgedRun& run) {
          const auto better = [](auto& measured) {
-           for (auto& [source, values] : measured.items()) values["loss"] = 0.5;
+           measured["licence"] = {{"loss", 0.5}, {"bits_per_byte", 0.7}};
          };
          edited(in(kFirst, "record.json"), [&](ordered_json& r) { better(r["validation"]); })(run);
          entry(kFirst, [&](json& e) { better(e["metrics"]["validation"]); })(run);
@@ -429,7 +429,7 @@ class SealedAttacks : public Sealed {
       if (attack.after) attack.after(run);
       run.seal_logs(attack.listed_right);
       bench.put(run);
-      const Answer answer = bench.verify(false);
+      const Judged answer = bench.verify(false);
       const std::string check = answer.found.substr(0, answer.found.find(':'));
       EXPECT_FALSE(answer.holds) << attack.name;
       EXPECT_NE(fmt::format("|{}|", attack.found_by).find("|" + check + "|"), std::string::npos)
@@ -454,7 +454,7 @@ TEST_F(SealedAttacks, AParentThatItDoesNotComeFrom) {
   ForgedRun run = ForgedRun::read(directory_ / "branch", directory_ / "keys");
   run.seal();
   Bench bench(directory_ / "bench", run);
-  const Answer honest = bench.verify(false);
+  const Judged honest = bench.verify(false);
   EXPECT_TRUE(honest.holds) << honest.found;
   std::string state;
   for (const std::string& text : honest_->log.entries)
@@ -467,7 +467,7 @@ TEST_F(SealedAttacks, AParentThatItDoesNotComeFrom) {
     if (path.ends_with("record.json") || path == "branch.json") replace(text, theirs, state);
   run.seal();
   bench.put(run);
-  const Answer answer = bench.verify(false);
+  const Judged answer = bench.verify(false);
   EXPECT_FALSE(answer.holds) << "its first state is another one than it names";
 }
 

@@ -98,7 +98,8 @@ Result<Finding> Claims::files() const {
     if (++count > kFilesMax) return fail("more than {} files", kFilesMax);
   }
   if (code) return system_error(code.value(), "cannot list {}", setting_.run.path().string());
-  NAITE_TRY(record::check_places(setting_.run));
+  // What has no recipe is no run; the log says so.
+  if (fs::exists(setting_.run.recipe(), code)) NAITE_TRY(record::check_places(setting_.run));
   return Finding{fmt::format("{} plain files and folders, each in a place that a run has", count)};
 }
 
@@ -228,6 +229,7 @@ Result<Finding> Claims::recipe() {
   NAITE_ASSIGN(curriculum_, train::load_recipe(setting_.run.recipe(), {}));
   NAITE_TRY(check_size(curriculum_));
   const record::Commitment amended = history_.amended();
+  NAITE_TRY(plan_of_recipe());
   NAITE_ASSIGN(curriculum_, with_plan(curriculum_, amended.plan, setting_.run.recipe().string()));
   for (train::Recipe& stage : curriculum_.stages)
     if (history_.seed->beacon) stage.seed = history_.seed->seed;
@@ -270,6 +272,15 @@ Status Claims::compare_commitment(const record::Commitment& amended) {
   NAITE_TRY(same("number of parameters", amended.parameters, found.parameters));
   NAITE_TRY(same("number of steps", amended.steps, found.steps));
   return same("number of tokens", amended.tokens, found.tokens);
+}
+
+// The recipe's own plan is one that the log has: committed to, or put in its place later.
+Status Claims::plan_of_recipe() const {
+  const json plan = curriculum_.plan();
+  if (history_.commitment.plan == plan) return {};
+  for (const record::Amendment& amendment : history_.amendments)
+    if (amendment.changes.value("plan", json()) == plan) return {};
+  return fail("recipe.toml plans other states than the log: {}", plan.dump());
 }
 
 // Every state of the log is where the plan puts it, and measures what there is to measure.

@@ -49,6 +49,7 @@ class Claims {
   Status text_with_room(const char* file) const;
   Result<Finding> listed(const record::ListedRun& run, const std::string& detail) const;
   Result<Finding> recipe();
+  Status plan_of_recipe() const;
   Result<Finding> plan() const;
   Status compare_commitment(const record::Commitment& amended);
   Result<Finding> seed() const;

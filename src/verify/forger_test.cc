@@ -92,7 +92,10 @@ ledger::Signer Forger::signer() const {
 // stay as somebody made them.
 void Forger::remake(json& entry, const fs::path& directory) {
   std::vector<std::string> entries;
-  for (const json& one : entries_) entries.push_back(*ledger::canonical_json(one));
+  for (const json& one : entries_) {  // what comes later may not fit yet
+    entries.push_back(*ledger::canonical_json(one));
+    if (&one == &entry) break;
+  }
   const Result<record::RunHistory> history = record::RunHistory::parse(entries);
   if (!history) return;
   const record::StoredState* state = nullptr;

@@ -307,10 +307,13 @@ std::vector<Lie> lies() {
     }
   };
   auto cut = [](const Request&, const Connection& c) {
+    c.send("HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\nshort");
+  };
+  auto longer = [](const Request&, const Connection& c) {
     c.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nshort");
   };
   auto stall = [](const Request&, const Connection& c) {
-    c.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nshort");
+    c.send("HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\nshort");
     c.stall();
   };
   const std::string digest(64, '0');
@@ -340,7 +343,7 @@ std::vector<Lie> lies() {
       {"a state that is on another server", state, "states", "another server",
        answer(302, "", "Location: http://127.0.0.1:1/x\r\n")},
       {"a shard that is longer", "/run/data/00-licence-train-00000.tokens", "data",
-       "bytes that are allowed", cut},
+       "bytes that are allowed", longer},
       {"another shard", "/run/data/00-licence-train-00000.tokens", "data", "other bytes",
        answer(200, "other"), true},
       {"a shard without end", "/run/data/00-licence-train-00000.tokens", "data", "more than",

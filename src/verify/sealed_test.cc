@@ -75,7 +75,7 @@ struct Tally {
   std::vector<std::string> missed;
   int same = 0, held = 0;
 
-  void add(const std::string& description, const Answer& answer) {
+  void add(const std::string& description, const Judged& answer) {
     const std::lock_guard lock(mutex);
     if (!answer.holds) {
       ++found[answer.found.substr(0, answer.found.find(':'))];
@@ -130,7 +130,7 @@ class RandomForgeries : public Sealed {
   }
 
   // What was verified and held is the honest run, or the same at an earlier time.
-  static void judge(const ForgedRun& run, Answer& answer) {
+  static void judge(const ForgedRun& run, Judged& answer) {
     const std::map<std::string, std::string> facts = facts_of(run);
     answer.differs = differences(facts_, facts);
     if (are_allowed(answer.differs, answer.allowed)) return;
@@ -146,9 +146,9 @@ class RandomForgeries : public Sealed {
     answer.missed = true;
   }
 
-  static Answer answer_of(Bench& bench, const Forgery& forgery, bool http) {
+  static Judged answer_of(Bench& bench, const Forgery& forgery, bool http) {
     bench.put(forgery.run);
-    Answer answer = bench.verify(http);
+    Judged answer = bench.verify(http);
     if (!answer.holds) return answer;
     judge(http ? ForgedRun::read(bench.copy(), directory_ / "keys") : forgery.run, answer);
     // What is called declared without the raw text is found with it.
@@ -168,7 +168,7 @@ class RandomForgeries : public Sealed {
       tally.add(forgery.description, answer_of(bench, forgery, i % kHttpEvery == 7));
     }
     for (const bool http : {false, true}) {
-      const Answer answer = answer_of(bench, {*honest_, ""}, http);
+      const Judged answer = answer_of(bench, {*honest_, ""}, http);
       EXPECT_TRUE(answer.holds && answer.differs.empty())
           << answer.found << fmt::format("{}", fmt::join(answer.differs, ", "));
     }
@@ -183,7 +183,7 @@ TEST_F(RandomForgeries, RandomMutationsAreFound) {
     const Forgery forgery = forgery_of(*honest_, std::stoull(one));
     fmt::print("{}\n", forgery.description);
     for (const bool http : {false, true}) {
-      const Answer answer = answer_of(bench, forgery, http);
+      const Judged answer = answer_of(bench, forgery, http);
       fmt::print("{}: {} {}{}\n", http ? "over HTTP" : "at hand",
                  answer.holds ? "holds" : "found by", answer.found,
                  fmt::join(answer.differs, ", "));
@@ -224,7 +224,7 @@ TEST_F(RandomForgeries, AreWrittenForOthers) {
   for (uint64_t i = 0, written = 0; written < count; ++i) {
     const Forgery forgery = forgery_of(*honest_, i);
     if (forgery.run.files == honest_->files) continue;  // no other program reads logs
-    const Answer answer = answer_of(bench, forgery, false);
+    const Judged answer = answer_of(bench, forgery, false);
     const std::string name = fmt::format("{}", i);
     fs::copy(bench.run(), folder / name, fs::copy_options::recursive);
     answers.push_back({{"name", name},
@@ -243,8 +243,8 @@ TEST_F(Sealed, EveryPrefixOfALogIsHonest) {
   for (size_t count = 1; count < honest_->log.entries.size(); ++count) {
     bench.put(honest_->cut(count));
     for (const bool http : {false, true}) {
-      const Answer answer = bench.verify(http);
-      EXPECT_TRUE(answer.holds || answer.found.starts_with("error: "))
+      const Judged answer = bench.verify(http);
+      EXPECT_FALSE(answer.contradicted)
           << count << " entries" << (http ? ", over HTTP: " : ": ") << answer.found;
     }
   }

@@ -8,8 +8,8 @@
 
 namespace naite::verify {
 
-struct Answer {
-  bool holds = false, http = false;
+struct Judged {
+  bool holds = false, contradicted = false, http = false;
   std::string found;                 // the first check that fails, or the error
   std::vector<std::string> differs;  // facts that are others than the honest run's
   std::vector<std::string> allowed;  // the reasons that make them no forgery
@@ -39,7 +39,7 @@ class Sealed : public Verify {
                 "model.tie_word_embeddings=true", "data.sequence_length=16", "data.validation=0.02",
                 "train.tokens=64", "train.batch_tokens=32", "train.micro_batch_tokens=32",
                 "checkpoint.every=100%", "sample.prompts=[]"});
-    train_run(name, set, "50%", -1, from);
+    train_run(name, set, "50%", -1, "tests/recipes/tiny.toml", from);
   }
 
   static inline std::unique_ptr<ForgedRun> honest_;
@@ -68,8 +68,8 @@ class Bench {
   }
 
   // `text`: with the raw text at hand.
-  Answer verify(bool http, bool text = false) {
-    Answer out;
+  Judged verify(bool http, bool text = false) {
+    Judged out;
     out.http = http;
     VerifyRequest request;
     request.run = run();
@@ -87,12 +87,14 @@ class Bench {
   }
 
  private:
-  static Answer take(const Result<Report>& report, Answer& out) {
+  static Judged take(const Result<Report>& report, Judged& out) {
     out.holds = report.ok() && report->holds();
+    out.contradicted = report.ok() && report->answer() == Answer::kContradicted;
     if (!report.ok()) out.found = "error: " + report.error().message;
     if (report.ok())
       for (const Check& check : report->checks)
-        if (check.outcome == Outcome::kFails && out.found.empty())
+        if (check.outcome != Outcome::kHolds && check.outcome != Outcome::kOpen &&
+            out.found.empty())
           out.found = check.name + ": " + check.detail;
     return out;
   }

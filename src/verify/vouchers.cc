@@ -98,6 +98,8 @@ Status Vouchers::check_verifier(const SignedReport& report) {
   if (report.version != kVersion)
     return fail("made by naite {}, this is {}: combine it with that version", report.version,
                 kVersion);
+  if (report.time < history_.commitment.time - kClockSkew)
+    return fail("it says that it was made before the run; the clock there or here is wrong");
   if (report.time > unix_seconds() + kClockSkew)
     return fail("it says that it was made in the future; the clock there or here is wrong");
   return {};
