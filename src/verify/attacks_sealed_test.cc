@@ -149,7 +149,8 @@ std::vector<SealedAttack> on_what_loaders_read() {
       {"an empty file", kStates, added(in(kAudit, "x"), "")},
       {"an empty folder", kStates,
        [](ForgedRun& run) { run.folders.insert(in(kLast, "original")); }},
-      {"better losses of the first checkpoint, which no interval leads to", "states|initial|replay",
+      {"better losses of the first checkpoint, which no interval leads to",
+       "plan|states|initial|replay",
        [](ForgedRun& run) {
          const auto better = [](auto& measured) {
            measured["licence"] = {{"loss", 0.5}, {"bits_per_byte", 0.7}};
