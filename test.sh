@@ -16,7 +16,8 @@ usage() {
                      implementation, and the tests against other programs
 ./test.sh --soak     once a release, for hours: the optimised clang++ build, its tests and its
                      digests, the portable instruction set on the quickstart, 100,000 random
-                     changes of a run, and the fuzzing programs for an hour
+                     changes of a run, 100 honest runs made hard, and the fuzzing programs for
+                     an hour
 ./test.sh --interop  the plain run, then only the tests against other programs
 ./test.sh --help
 
@@ -124,6 +125,7 @@ if [ $soak = 1 ]; then
     tests/quickstart_digests build/naite build-clang/naite
   build_and_test asan build-asan
   step "100,000 changes of a run are found" changes 100000
+  step "100 honest runs are not accused" env NAITE_HONEST=100 build/tests/naite_honest_test
   step "fuzzing for an hour" env JOBS="$jobs" tools/fuzz 3600
 fi
 if [ $interop = 1 ]; then
