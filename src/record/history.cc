@@ -308,6 +308,8 @@ Status RunHistory::adopt_stored(const json& entry, const std::string& where) {
     return fail("{} `directory` must be the plain name of the state after step {}", where,
                 out.step);
   Table metrics(entry["metrics"], where + " `metrics`");
+  for (const char* key : {"loss", "validation"})
+    if (metrics.raw(key) == nullptr) metrics.reject(key, "there, if only as null");
   if (const json* loss = metrics.raw("loss"); loss != nullptr && !loss->is_null())
     out.loss = metrics.number("loss", std::nullopt, -kLargest, kLargest);
   out.validation = formats::validation_at(metrics, "validation");

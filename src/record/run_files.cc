@@ -145,6 +145,28 @@ Status check_branch(const RunDirectory& run, const Commitment& claims) {
   return fail("{} is not the parent that the log names", run.branch().string());
 }
 
+// What a follower's copy keeps of another history (verify/mirror.h): in folders SIZE-ROOT a head
+// and its tiles, and nothing else.
+Status check_evidence(const RunDirectory& run) {
+  const fs::path evidence = run.path() / "evidence";
+  std::error_code code;
+  if (!fs::exists(evidence, code)) return {};
+  if (!fs::exists(run.path() / ".mirror", code))
+    return fail("{} has no place in a run that is no follower's copy", evidence.string());
+  fs::recursive_directory_iterator it(evidence, code);
+  for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
+    if (it->is_directory() ? !fs::is_empty(it->path()) : it->path().filename() == ledger::kHeadFile)
+      continue;
+    const std::string path = it->path().generic_string();
+    const size_t tile = path.rfind("/tile/");
+    if (it->is_directory() || tile == std::string::npos ||
+        !ledger::parse_tile_path(path.substr(tile + 1)))
+      return fail("{} is no head and no tile of another history", path);
+  }
+  if (code) return fail("cannot list {}: {}", evidence.string(), code.message());
+  return {};
+}
+
 }  // namespace
 
 Status check_places(const RunDirectory& run) {
@@ -167,6 +189,7 @@ Status check_places(const RunDirectory& run) {
 Status check_exact_files(const RunDirectory& run, const data::Manifest& manifest,
                          const RunHistory& history) {
   NAITE_TRY(check_shards(run, manifest));
+  NAITE_TRY(check_evidence(run));
   NAITE_TRY(check_tiles(run.ledger(), !history.ended && !history.abandoned));
   NAITE_ASSIGN(const bool is_final, has_listed_end(run, history));
   NAITE_TRY(check_tiles(run.ledger() / "publisher", !is_final));

@@ -141,8 +141,15 @@ ForgedRun ForgedRun::read(const fs::path& directory, const fs::path& keys) {
       (path.starts_with("ledger/") ? out.ledger : out.files)[path] = *read_file(item.path());
     }
   }
-  out.log.entries = ledger::read_log(directory / "ledger")->entries;
-  out.runs.entries = ledger::read_log(directory / "ledger/publisher")->entries;
+  const auto read_into = [&](ForgedLog& log, const char* folder) {
+    log.entries = ledger::read_log(directory / folder)->entries;
+    // What stands below the first signature.
+    const std::string& head = out.ledger.at(fmt::format("{}/{}", folder, ledger::kHeadFile));
+    const size_t own = head.find('\n', head.find("\n\n") + 2);
+    if (own != std::string::npos) log.others = head.substr(own + 1);
+  };
+  read_into(out.log, "ledger");
+  read_into(out.runs, "ledger/publisher");
   out.origin_ = text_at(parsed(out.log.entries.at(0)), "origin");
   for (const std::string& state : out.states()) {
     const auto record = out.files.find(state + "/record.json");

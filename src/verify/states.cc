@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ledger/ledger.h"
+#include "record/provenance.h"
 #include "record/published.h"
 #include "record/run_files.h"
 
@@ -161,6 +162,25 @@ Result<std::string> States::no_others(const std::vector<const StoredState*>& kno
   return unentered;
 }
 
+// Older programs made no bill of materials. One that does may have gone on with their run, which
+// the log then says in an amendment; otherwise all checkpoints have one or none has.
+Status States::bills() const {
+  const StoredState* before = nullptr;
+  bool had = false;
+  for (const StoredState* state : history_.newest_states()) {
+    if (!state->checkpoint || !is_asked_for(*state)) continue;
+    NAITE_ASSIGN(record::StoredCheckpoint* const stored,
+                 setting_.states.open(setting_.run.path() / state->directory));
+    const bool has = stored->record().files.contains(record::kBillFile);
+    if (before != nullptr && has != had && (had || state->amendments == 0))
+      return fail("{}/{} is missing, other checkpoints have one",
+                  has ? before->directory : state->directory, record::kBillFile);
+    before = state;
+    had = has;
+  }
+  return {};
+}
+
 Result<Finding> States::states() {
   const std::vector<const StoredState*> newest = history_.newest_states();
   int64_t done = 0;
@@ -174,6 +194,7 @@ Result<Finding> States::states() {
     NAITE_TRY(state_bytes(*state));
     NAITE_TRY(state_content(*state));
   }
+  NAITE_TRY(bills());
   NAITE_ASSIGN(const std::string unentered, no_others(newest));
   NAITE_TRY(record::check_exact_files(setting_.run, claims_.manifest(), history_));
   if (!unentered.empty()) {

@@ -27,6 +27,7 @@ class States {
   Status check_parent(const record::StoredState& first, record::StoredCheckpoint& stored);
   Status unentered_content(const std::string& directory);
   bool is_on_its_way(const std::string& directory) const;
+  Status bills() const;
   Result<std::string> no_others(const std::vector<const record::StoredState*>& known) const;
 
   Setting& setting_;

@@ -295,7 +295,7 @@ class Run:
         name = (rf"checkpoints/stage[1-9][0-9]{{0,4}}-{number}-tokens{entry['end_token']:016d}"
                 if is_checkpoint else f"audit/{number}")
         require(re.fullmatch(name, entry["directory"]), "another directory than the step's")
-        check_keys(entry["metrics"], {}, {"loss": anything, "validation": anything})
+        check_keys(entry["metrics"], {"loss": anything, "validation": anything})
         self.check_metrics(entry)
         self.stored.append(entry)
 
