@@ -5,6 +5,7 @@
 #include <charconv>
 #include <limits>
 
+#include "base/shown.h"
 #include "formats/stored.h"
 
 namespace naite::formats {
@@ -148,7 +149,7 @@ Result<Branch> Branch::parse(const json& value, const std::string& where) {
   out.state_digest = digest_at(table, "state_digest");
   out.recipe_digest = digest_at(table, "recipe_digest");
   if (table.has("tokens")) {
-    Branch::Whole& whole = out.whole.emplace();
+    Branch::Whole& whole = out.whole.emplace(Branch::Whole{});
     whole.tokens = table.integer("tokens", std::nullopt, 0, kMax);
     whole.seed = long_at(table, "seed");
     whole.arithmetic = table.string("arithmetic");
@@ -156,6 +157,10 @@ Result<Branch> Branch::parse(const json& value, const std::string& where) {
   out.weights_digest = digest_at(table, "weights_digest");
   out.grown = table.boolean("grown", false);
   if (const json* origin = table.raw("origin")) out.origin = *origin;
+  if (!is_plain_line(out.from)) table.reject("from", "a line of plain text");
+  // A state that a run goes on from has all in its digest.
+  if (out.whole && !out.grown && (!out.weights_digest.empty() || !out.origin.is_null()))
+    table.reject("weights_digest", "left out, as `origin`, where nothing was grown");
   NAITE_TRY(table.finish());
   return out;
 }

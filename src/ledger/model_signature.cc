@@ -31,6 +31,16 @@ std::shared_ptr<void> owned(EVP_PKEY* key) {
   return {key, [](void* p) { EVP_PKEY_free(static_cast<EVP_PKEY*>(p)); }};
 }
 
+// SubjectPublicKeyInfo of P-256 ends with the point: 04 and two coordinates (SEC 1, 2.3.3).
+bool is_uncompressed(EVP_PKEY* key) {
+  constexpr size_t kPointBytes = 65;
+  unsigned char* der = nullptr;
+  const int size = i2d_PUBKEY(key, &der);
+  const bool out = size > static_cast<int>(kPointBytes) && der[size - kPointBytes] == 4;
+  OPENSSL_free(der);
+  return out;
+}
+
 bool is_p256(EVP_PKEY* key) {
   char group[32] = {};
   size_t size = 0;
@@ -122,6 +132,8 @@ Result<ModelKey> ModelKey::parse_public(std::string_view pem) {
   if (key == nullptr) return fail("not a public key in PEM");
   ModelKey out(owned(key));
   if (!is_p256(key)) return fail("not a P-256 key");
+  // One key has one spelling: else it would count as several.
+  if (!is_uncompressed(key)) return fail("not a P-256 key with its point uncompressed");
   return out;
 }
 

@@ -345,6 +345,9 @@ Status RunHistory::adopt_amendment(const json& entry, const std::string& where) 
   if (!fits)
     return fail("{} `step` must be one that the run can go on from, {} to {}, is {}", where, low,
                 last_step(), at);
+  constexpr size_t kAmendmentsMax = 1000;
+  if (amendments.size() >= kAmendmentsMax)
+    return fail("{} more than {} amendments", where, kAmendmentsMax);
   const json& changes = entry["changes"];
   NAITE_TRY(check_changes(changes, num_stages(commitment), where));
   const json before = amended().to_json();

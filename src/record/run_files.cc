@@ -105,7 +105,8 @@ Status check_tiles(const fs::path& log, bool may_grow) {
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
     if (it->is_regular_file() && !is_leftover(it->path().filename().string()))
       NAITE_TRY(check_tile(log, it->path(), head.size, may_grow));
-    if (!may_grow && it->is_directory() && it->path() != log / "tile" && fs::is_empty(it->path()))
+    if (!may_grow && it->is_directory() && it->path() != log / "tile" &&
+        fs::is_empty(it->path(), code))
       return fail("{} is an empty folder", it->path().string());
   }
   if (code) return fail("cannot list {}: {}", log.string(), code.message());
@@ -155,12 +156,11 @@ Status check_evidence(const RunDirectory& run) {
     return fail("{} has no place in a run that is no follower's copy", evidence.string());
   fs::recursive_directory_iterator it(evidence, code);
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
-    if (it->is_directory() ? !fs::is_empty(it->path()) : it->path().filename() == ledger::kHeadFile)
-      continue;
+    const std::string name = it->path().filename().string();
+    if (it->is_directory() || name == ledger::kHeadFile || is_leftover(name)) continue;
     const std::string path = it->path().generic_string();
     const size_t tile = path.rfind("/tile/");
-    if (it->is_directory() || tile == std::string::npos ||
-        !ledger::parse_tile_path(path.substr(tile + 1)))
+    if (tile == std::string::npos || !ledger::parse_tile_path(path.substr(tile + 1)))
       return fail("{} is no head and no tile of another history", path);
   }
   if (code) return fail("cannot list {}: {}", evidence.string(), code.message());

@@ -198,11 +198,24 @@ Status check_stages(const std::vector<Recipe>& stages, const std::string& name) 
 
 }  // namespace
 
+namespace {
+
+// Steps are walked one by one, by training and by whoever verifies.
+Status check_length(const Curriculum& curriculum, const std::string& name) {
+  constexpr int64_t kStepsMax = 10'000'000;
+  if (curriculum.total_steps() <= kStepsMax) return {};
+  return fail("{}: {} steps are more than the {} of this program: take larger batches", name,
+              curriculum.total_steps(), kStepsMax);
+}
+
+}  // namespace
+
 Result<Curriculum> parse_recipe(const json& value, const std::string& name) {
   Curriculum out;
   if (!value.is_object() || !value.contains("stage")) {
     NAITE_ASSIGN(Recipe recipe, Recipe::read(value, name));
     out.stages.push_back(std::move(recipe));
+    NAITE_TRY(check_length(out, name));
     return out;
   }
   const json& stages = value["stage"];
@@ -223,8 +236,19 @@ Result<Curriculum> parse_recipe(const json& value, const std::string& name) {
     }
     out.stages.push_back(std::move(recipe));
   }
+  NAITE_TRY(check_length(out, name));
   NAITE_TRY(check_stages(out.stages, name));
   return out;
+}
+
+Result<Curriculum> Curriculum::with_plan(const json& plan, const std::string& name) const {
+  if (!plan.is_array() || plan.size() != stages.size())
+    return fail("the log's plan has not one entry for each stage");
+  json tables = resolved();
+  json& list = tables.contains("stage") ? tables["stage"] : tables;
+  for (size_t i = 0; i < plan.size(); ++i)
+    (list.is_array() ? list[i] : list)["checkpoint"] = plan[i];
+  return parse_recipe(tables, name);
 }
 
 Result<Curriculum> load_recipe(const std::filesystem::path& path,

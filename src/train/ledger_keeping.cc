@@ -68,6 +68,14 @@ Result<std::optional<RunDirectory::State>> LedgerKeeping::newest_own(
   return std::optional<RunDirectory::State>();
 }
 
+std::optional<nlohmann::json> LedgerKeeping::plan_of(int64_t step) const {
+  if (!ledger_) return std::nullopt;
+  std::optional<nlohmann::json> out;
+  for (const record::PlanInForce& plan : ledger_->history().plans())
+    if (!out || plan.after < step) out = plan.plan;
+  return out;
+}
+
 bool LedgerKeeping::has(const fs::path& path) const {
   return ledger_->find(name_of(path)) != nullptr;
 }

@@ -43,6 +43,9 @@ class LedgerKeeping {
   // What the log claims now; nullptr without a log.
   const record::Commitment* claims() const { return ledger_ ? &ledger_->claims() : nullptr; }
 
+  // The plan that the state after `step` followed; nothing without a log.
+  std::optional<nlohmann::json> plan_of(int64_t step) const;
+
   // From the thread that writes states: steps before the state that they lead to, the state's entry
   // when it is there.
   Status flush(int64_t step);

@@ -155,6 +155,8 @@ struct Curriculum {
   Result<nlohmann::json> training(int64_t vocab_size, const std::string& data_digest) const;
   // When states are to be stored, stage by stage: what may change on the way.
   nlohmann::json plan() const;
+  // The same under another plan. `name` as in parse_recipe().
+  Result<Curriculum> with_plan(const nlohmann::json& plan, const std::string& name) const;
 };
 
 // `overrides` are "key=value" texts of --set, applied in order.

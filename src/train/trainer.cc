@@ -151,9 +151,14 @@ Status Run::resume(const fs::path& path, bool of_another_recipe) {
                 curriculum_.total_steps());
   if (!of_another_recipe && cursor.recipe_digest != curriculum_.digest())
     return fail("{} was made by another recipe; choose another --run directory", path.string());
-  // What a stop kept from being measured and stored belongs to the stage that ended there.
+  // What a stop kept from being measured and stored belongs to the stage that ended there, and to
+  // the plan of that time.
   const Recipe& before = curriculum_.stage_of(std::max<int64_t>(0, cursor.step - 1));
-  const std::vector<int64_t> due = before.checkpoint_steps();
+  std::vector<int64_t> due = before.checkpoint_steps();
+  if (const std::optional<nlohmann::json> plan = ledger_.plan_of(cursor.step)) {
+    NAITE_ASSIGN(const Curriculum then, curriculum_.with_plan(*plan, path.string()));
+    due = then.stage_of(std::max<int64_t>(0, cursor.step - 1)).checkpoint_steps();
+  }
   const fs::path checkpoint =
       directory_.checkpoint(before.stage, cursor.step, before.tokens_at(cursor.step));
   owes_checkpoint_ = !of_another_recipe && cursor.step > 0 &&

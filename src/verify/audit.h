@@ -61,6 +61,8 @@ class Checklist {
     return check(name, finding) || !fail_fast_;
   }
   bool failed(std::string_view name) const;  // or could not be checked
+  // The run went on meanwhile, so what was found belongs to no one time of it.
+  void waive();
   Report& report() { return report_; }
 
  private:

@@ -93,6 +93,7 @@ Result<Finding> Claims::files() const {
   fs::recursive_directory_iterator it(setting_.run.path(), code);
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code)) {
     const fs::file_type type = it->symlink_status(code).type();
+    if (type == fs::file_type::not_found) continue;  // of a run that goes on
     if (type != fs::file_type::directory && type != fs::file_type::regular)
       return fail("{} is a link or no plain file", it->path().string());
     if (++count > kFilesMax) return fail("more than {} files", kFilesMax);
@@ -105,11 +106,13 @@ Result<Finding> Claims::files() const {
 
 // The entries as they stand, their parsed values, and the bounded rest of reading one.
 Status Claims::log_with_room() const {
+  constexpr uintmax_t kTileBytesMax = uintmax_t{256} * (2 + 65535);  // longer ones are none
   double bytes = 0;
   std::error_code code;
   fs::recursive_directory_iterator it(setting_.run.ledger() / "tile", code);
   for (; !code && it != fs::recursive_directory_iterator(); it.increment(code))
-    if (it->is_regular_file(code)) bytes += static_cast<double>(it->file_size(code));
+    if (it->is_regular_file(code))
+      bytes += static_cast<double>(std::min(it->file_size(code), kTileBytesMax));
   return setting_.room_for(4 * bytes, "the log");
 }
 

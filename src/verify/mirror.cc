@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "base/json_text.h"
 #include "record/stored_checkpoint.h"
 
 namespace naite::verify {
@@ -107,7 +108,11 @@ Result<Mirror> Mirror::open(const std::string& url, const fs::path& directory,
 }
 
 std::string Mirror::address_of(const fs::path& directory) {
-  const Result<std::string> found = read_file(directory / ".mirror");
+  constexpr int64_t kBytesMax = 4096;
+  const fs::path file = directory / ".mirror";
+  std::error_code code;
+  if (fs::symlink_status(file, code).type() != fs::file_type::regular) return "";
+  const Result<std::string> found = read_file(file, kBytesMax);
   const std::string address = found.ok() ? found->substr(0, found->find('\n')) : "";
   // It stands in a command that is offered, and anybody may have written it.
   const bool plain = std::all_of(address.begin(), address.end(), [](char c) {

@@ -67,13 +67,7 @@ int64_t multiples(double share, int64_t steps) {
 
 Result<train::Curriculum> with_plan(const train::Curriculum& curriculum, const json& plan,
                                     const std::string& where) {
-  if (!plan.is_array() || plan.size() != curriculum.stages.size())
-    return fail("the log's plan has not one entry for each stage");
-  json resolved = curriculum.resolved();
-  json& stages = resolved.contains("stage") ? resolved["stage"] : resolved;
-  for (size_t i = 0; i < plan.size(); ++i)
-    (stages.is_array() ? stages[i] : stages)["checkpoint"] = plan[i];
-  NAITE_ASSIGN(train::Curriculum out, train::parse_recipe(resolved, where));
+  NAITE_ASSIGN(train::Curriculum out, curriculum.with_plan(plan, where));
   NAITE_TRY(check_size(out));
   return out;
 }

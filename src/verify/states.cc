@@ -50,6 +50,12 @@ Result<train::StateSetting> States::setting_of(const StoredState& state) {
 
 Result<ExpectedStates> States::expected(const StoredState& state, const formats::Record& claimed) {
   NAITE_ASSIGN(const train::StateSetting setting, setting_of(state));
+  // What the log leaves open of it, all states say alike.
+  if (claimed.branch && !history_.commitment.branch.is_null() && !history_.commitment.parent()) {
+    if (!older_branch_) older_branch_ = claimed.branch;
+    if (older_branch_->to_json() != claimed.branch->to_json())
+      return fail("{}: record.json names another origin than the states before", state.directory);
+  }
   return expected_states(history_, state, setting, claimed);
 }
 
@@ -156,6 +162,8 @@ Result<std::string> States::no_others(const std::vector<const StoredState*>& kno
       const std::string directory = parent.filename().string() + "/" + name;
       if (name.starts_with(".tmp-") || logged.contains(directory)) continue;
       if (!is_on_its_way(directory)) return fail("{} is not in the log", (parent / name).string());
+      if (!unentered.empty())
+        return fail("{} and {} are both not in the log", unentered, directory);
       unentered = directory;
     }
   }

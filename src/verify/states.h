@@ -33,6 +33,7 @@ class States {
   Setting& setting_;
   Claims& claims_;
   const record::RunHistory& history_;
+  std::optional<formats::Branch> older_branch_;  // of a log that has three keys of it
 };
 
 }  // namespace naite::verify

@@ -322,6 +322,7 @@ class Run:
         require(low <= at <= self.last_step() or (not self.stored and at == 0),
                 "an amendment at no step that the run could go on from")
         changes = entry["changes"]
+        require(len(self.amendments) < 1000, "too many amendments")
         require(changes, "an amendment of nothing")
         check_keys(changes, {}, CHANGEABLE)
         for key, value in changes.items():
