@@ -15,8 +15,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr size_t kStepsPerEntry = 400;    // 107 bytes each: below the 65,535 of an entry
-constexpr size_t kTensorsPerEntry = 300;  // a name of up to 140 bytes each
+constexpr size_t kStepsPerEntry = 400;  // 107 bytes each: below the 65,535 of an entry
 constexpr int64_t kStagesMax = 10'000;
 constexpr double kLargest = std::numeric_limits<double>::max();
 
@@ -412,12 +411,6 @@ const StoredState* RunHistory::last_checkpoint() const {
   return at == stored.rend() ? nullptr : &*at;
 }
 
-std::vector<const StoredState*> RunHistory::newest_states() const {
-  std::vector<const StoredState*> out;
-  for (const StoredState& state : stored) out.push_back(&state);
-  return out;
-}
-
 double RunHistory::percent_done(int64_t step) const {
   return 100.0 * static_cast<double>(step) / static_cast<double>(commitment.steps);
 }
@@ -429,13 +422,10 @@ std::optional<double> StoredState::bits_per_byte() const {
   return sum / static_cast<double>(validation->size());
 }
 
-const StoredState* RunHistory::parent_of(const StoredState& state) const {
-  const StoredState* out = nullptr;
-  for (const StoredState& other : stored) {
-    if (&other == &state) break;
-    if (other.checkpoint && other.step < state.step) out = &other;
-  }
-  return out;
+const StoredState* RunHistory::checkpoint_before(int64_t step) const {
+  for (size_t i = stored.size(); i-- > 0;)
+    if (stored[i].checkpoint && stored[i].step < step) return &stored[i];
+  return nullptr;
 }
 
 Commitment RunHistory::amended(std::optional<size_t> count) const {

@@ -19,6 +19,7 @@
 namespace naite::record {
 
 inline constexpr int64_t kLogFormat = 1;
+inline constexpr size_t kTensorsPerEntry = 300;  // a name of up to 140 bytes each
 
 // What a step left: the bits of two doubles and the digest of what it read.
 struct StepDigest {
@@ -72,7 +73,7 @@ struct StoredState {
   std::string manifest, weights, state;  // digests: of all files, the weights, the training state
   std::optional<double> loss;            // of the last step; of a branch's first, the parent's
   std::optional<formats::Validation> validation;  // measured with a checkpoint
-  size_t amendments = 0;  // that stood in the log before it
+  size_t amendments = 0;                          // that stood in the log before it
 
   std::optional<double> bits_per_byte() const;  // mean over the held-out texts
 };
@@ -118,15 +119,13 @@ struct RunHistory {
   // The entry about that step's state; nullptr if there is none.
   const StoredState* find(int64_t step) const;
   const StoredState* last_checkpoint() const;  // nullptr if there is none
-  // All of `stored`, by step, ascending.
-  std::vector<const StoredState*> newest_states() const;
   double percent_done(int64_t step) const;
   // The plans that states followed, the commitment's first.
   std::vector<PlanInForce> plans() const;
   // The commitment with what the first `count` amendments changed; without a number, all.
   Commitment amended(std::optional<size_t> count = std::nullopt) const;
-  // The checkpoint that was entered last before this state; nullptr if there is none.
-  const StoredState* parent_of(const StoredState& state) const;
+  // The last checkpoint of an earlier step; nullptr if there is none.
+  const StoredState* checkpoint_before(int64_t step) const;
 
  private:
   Status adopt(const nlohmann::json& entry, const std::string& type, const std::string& where);

@@ -25,13 +25,12 @@ Result<fs::path> place_of(const RunDirectory& run, const StoredState& state) {
 
 Result<fs::path> newest_checkpoint(const RunDirectory& run, Use use, ThreadPool& pool) {
   NAITE_ASSIGN(const RunHistory history, logged_history(run));
-  const std::vector<const StoredState*> states = history.newest_states();
-  for (auto state = states.rbegin(); state != states.rend(); ++state) {
-    if (!(*state)->checkpoint) continue;
-    NAITE_ASSIGN(const fs::path path, place_of(run, **state));
+  for (auto state = history.stored.rbegin(); state != history.stored.rend(); ++state) {
+    if (!state->checkpoint) continue;
+    NAITE_ASSIGN(const fs::path path, place_of(run, *state));
     std::error_code code;
     if (!fs::exists(path, code)) continue;
-    NAITE_TRY(check_logged(path, **state, use, pool));
+    NAITE_TRY(check_logged(path, *state, use, pool));
     return path;
   }
   return fail("{} has no checkpoint yet: its log has none that lies there", run.path().string());
@@ -90,12 +89,12 @@ Result<std::vector<fs::path>> logged_checkpoints(const fs::path& run_path, Threa
   const RunDirectory run(run_path);
   NAITE_ASSIGN(const RunHistory history, logged_history(run));
   std::vector<fs::path> out;
-  for (const StoredState* state : history.newest_states()) {
-    if (!state->checkpoint) continue;
-    NAITE_ASSIGN(fs::path path, place_of(run, *state));
+  for (const StoredState& state : history.stored) {
+    if (!state.checkpoint) continue;
+    NAITE_ASSIGN(fs::path path, place_of(run, state));
     std::error_code code;
     if (!fs::exists(path, code)) continue;
-    NAITE_TRY(check_logged(path, *state, Use::kState, pool));
+    NAITE_TRY(check_logged(path, state, Use::kState, pool));
     out.push_back(std::move(path));
   }
   if (out.empty()) return fail("{} has no checkpoint yet", run_path.string());

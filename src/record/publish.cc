@@ -172,11 +172,11 @@ Status put_cosignatures(const fs::path& from, const fs::path& to) {
 Result<int64_t> put_states(const RunDirectory& run, const fs::path& target,
                            const RunHistory& history) {
   int64_t added = 0;
-  for (const StoredState* state : history.newest_states()) {
-    NAITE_ASSIGN(const bool is_there, has_state(target / state->directory, *state));
-    if (!is_there) NAITE_TRY(put_state(run, target, *state, history.commitment.parameters));
+  for (const StoredState& state : history.stored) {
+    NAITE_ASSIGN(const bool is_there, has_state(target / state.directory, state));
+    if (!is_there) NAITE_TRY(put_state(run, target, state, history.commitment.parameters));
     added += is_there ? 0 : 1;
-    NAITE_TRY(put_cosignatures(run.path() / state->directory, target / state->directory));
+    NAITE_TRY(put_cosignatures(run.path() / state.directory, target / state.directory));
   }
   return added;
 }

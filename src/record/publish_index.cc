@@ -89,8 +89,8 @@ std::string section_of(const fs::path& tree, const std::string& name) {
   out +=
       "<table>\n<tr><th>checkpoint</th><th>done</th><th>step</th><th>tokens</th><th>bits per "
       "byte</th><th>digest of the weights</th><th>of the whole state</th><th>files</th></tr>\n";
-  for (const StoredState* state : history->newest_states())
-    if (state->checkpoint) out += row_of(name, *history, *state);
+  for (const StoredState& state : history->stored)
+    if (state.checkpoint) out += row_of(name, *history, state);
   return out + "</table>\n";
 }
 

@@ -241,7 +241,8 @@ Status RunLedger::initial(const std::map<std::string, std::string>& tensors) {
         directory_.path().string());
   NAITE_ASSIGN(const std::vector<std::string> entries, initial_entries(tensors));
   // Of several entries a killed process may have left the first ones.
-  const size_t done = history_.initial_complete ? entries.size() : history_.initial.size() / 300;
+  const size_t done =
+      history_.initial_complete ? entries.size() : history_.initial.size() / kTensorsPerEntry;
   return append({entries.begin() + static_cast<std::ptrdiff_t>(done), entries.end()});
 }
 
@@ -357,11 +358,9 @@ Status RunLedger::check_autosave(const fs::path& directory, int64_t step) const 
 
 Status RunLedger::sign_checkpoint(const fs::path& directory, const formats::Record& record,
                                   const std::string& name, int64_t step) const {
-  const StoredState* parent = nullptr;
-  for (const StoredState& other : history_.stored)
-    if (other.checkpoint && other.step < step) parent = &other;
-  NAITE_TRY(write_file(directory / kProvenanceFile,
-                       provenance_text(claims_, parent, step, record.files)));
+  NAITE_TRY(
+      write_file(directory / kProvenanceFile,
+                 provenance_text(claims_, history_.checkpoint_before(step), step, record.files)));
   if (!keys_) return {};
   NAITE_ASSIGN(const ledger::ModelManifest manifest, recorded_manifest(directory, record));
   NAITE_ASSIGN(const std::string bundle, ledger::sign_model(manifest, name, keys_->model));

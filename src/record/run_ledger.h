@@ -43,7 +43,7 @@ class RunLedger {
   bool self_signed() const { return !keys_; }
   std::string vkey() const { return writer_.signer().verifier().vkey(); }
   const RunHistory& history() const { return history_; }
-  const Commitment& claims() const { return claims_; }    // in force, once commit() is done
+  const Commitment& claims() const { return claims_; }  // in force, once commit() is done
 
   // Enters what is going to be done; origin, keys, nonce and time are filled in here. If that has
   // happened, compares, and enters an amendment about what may change.

@@ -196,10 +196,6 @@ Status check_stages(const std::vector<Recipe>& stages, const std::string& name) 
   return {};
 }
 
-}  // namespace
-
-namespace {
-
 // Steps are walked one by one, by training and by whoever verifies.
 Status check_length(const Curriculum& curriculum, const std::string& name) {
   constexpr int64_t kStepsMax = 10'000'000;

@@ -27,13 +27,13 @@ Result<Followed> follow_once(Mirror& mirror, const std::optional<Policy>& policy
   NAITE_TRY(mirror.fetch_data(manifest));
   NAITE_ASSIGN(RunContents contents,
                RunContents::open(out.history, record::RunDirectory(mirror.path())));
-  for (const StoredState* state : out.history.newest_states()) {
+  for (const StoredState& state : out.history.stored) {
     std::error_code code;
-    const bool was_here = fs::exists(mirror.path() / state->directory, code);
-    NAITE_TRY(mirror.fetch_state(out.history, *state, [&](const formats::Record& claimed) {
-      return contents.expected(out.history, *state, claimed);
+    const bool was_here = fs::exists(mirror.path() / state.directory, code);
+    NAITE_TRY(mirror.fetch_state(out.history, state, [&](const formats::Record& claimed) {
+      return contents.expected(out.history, state, claimed);
     }));
-    if (!was_here && state->checkpoint) on_checkpoint(out.history, *state);
+    if (!was_here && state.checkpoint) on_checkpoint(out.history, state);
   }
   out.ended = out.history.ended || out.history.abandoned;
   return out;

@@ -2,9 +2,9 @@
 #include "verify/rebuild.h"
 
 #include <algorithm>
-#include <set>
 
 #include "ledger/ledger.h"
+#include "record/logged_states.h"
 #include "record/provenance.h"
 #include "record/published.h"
 
@@ -141,7 +141,8 @@ Result<ExpectedStates> expected_states(const RunHistory& history, const StoredSt
     if (state.checkpoint && claimed.files.contains(record::kBillFile))
       content.bill_of_materials = record::bill_of_materials(claims, setting.manifest);
     NAITE_ASSIGN(formats::CheckpointLayout layout, formats::layout_of(content));
-    out.push_back({&state, history.parent_of(state), std::move(claims), std::move(layout)});
+    out.push_back(
+        {&state, history.checkpoint_before(state.step), std::move(claims), std::move(layout)});
   }
   return out;
 }
@@ -232,35 +233,27 @@ Status check_logged_checkpoint(const fs::path& directory, ThreadPool& pool) {
   if (absolute.parent_path() != run.checkpoints() || !fs::exists(run.ledger(), code))
     return fail(
         "{} does not lie in a run with a log, so nothing says what its files must be: take the "
-        "run, "
-        "or a copy of it by naite follow",
+        "run, or a copy of it by naite follow",
         directory.string());
-  NAITE_ASSIGN(const ledger::LogContent log, ledger::read_log(run.ledger()));
-  NAITE_ASSIGN(const RunHistory history, RunHistory::parse(log.entries));
-  NAITE_ASSIGN(const ledger::Verifier signer, ledger::Verifier::parse(history.commitment.vkey));
-  NAITE_ASSIGN(const bool is_signed, ledger::verify_note(log.note, signer));
-  if (!is_signed || signer.name != log.head.origin)
-    return fail("the log of {} is not signed by the key that it names", run.path().string());
-  for (const record::PublishedFile& file : record::published_claims(history)) {
-    NAITE_ASSIGN(const std::string found, sha256_file(run.path() / file.path));
-    if (found != file.sha256)
-      return fail("{} is not the file that the log commits to", (run.path() / file.path).string());
-  }
+  NAITE_ASSIGN(const RunHistory history, record::logged_history(run));
+  std::vector<std::string> claims;
+  for (const record::PublishedFile& file : record::published_claims(history))
+    claims.push_back(file.path);
+  NAITE_TRY(record::check_claims(run.path(), claims));
   const std::string name = "checkpoints/" + absolute.filename().string();
-  const std::vector<const StoredState*> newest = history.newest_states();
-  const auto state = std::find_if(newest.begin(), newest.end(),
-                                  [&](const StoredState* one) { return one->directory == name; });
-  if (state == newest.end()) return fail("{} is not in the log", directory.string());
+  const auto state = std::find_if(history.stored.begin(), history.stored.end(),
+                                  [&](const StoredState& one) { return one.directory == name; });
+  if (state == history.stored.end()) return fail("{} is not in the log", directory.string());
   NAITE_ASSIGN(record::StoredCheckpoint stored, record::StoredCheckpoint::open(absolute, pool));
   NAITE_ASSIGN(RunContents contents, RunContents::open(history, run));
-  NAITE_ASSIGN(const ExpectedStates expected, contents.expected(history, **state, stored.record()));
+  NAITE_ASSIGN(const ExpectedStates expected, contents.expected(history, *state, stored.record()));
   NAITE_TRY(check_state_files(stored, expected));
   NAITE_ASSIGN(const ledger::ModelManifest manifest, stored.manifest());
   NAITE_ASSIGN(const formats::CheckpointDigests digests, stored.digests());
-  if (ledger::to_hex(manifest.digest()) != (*state)->manifest || digests.state != (*state)->state ||
-      digests.weights != (*state)->weights)
+  if (ledger::to_hex(manifest.digest()) != state->manifest || digests.state != state->state ||
+      digests.weights != state->weights)
     return fail("{} is not the state that the log has", directory.string());
-  return check_model_signature(absolute, history, **state);
+  return check_model_signature(absolute, history, *state);
 }
 
 }  // namespace naite::verify

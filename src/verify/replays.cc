@@ -86,13 +86,8 @@ Result<Finding> Replays::initial() {
 
 std::vector<Interval> intervals_of(const record::RunHistory& history) {
   std::vector<Interval> out;
-  const StoredState* before = nullptr;
-  for (const StoredState& state : history.stored) {
-    const StoredState* newest = history.find(state.step);
-    if (newest == before) continue;
-    if (before != nullptr && newest->step > before->step) out.push_back({before, newest, ""});
-    before = newest;
-  }
+  for (size_t i = 1; i < history.stored.size(); ++i)
+    out.push_back({&history.stored[i - 1], &history.stored[i], ""});
   return out;
 }
 

@@ -29,14 +29,14 @@ Status States::state_bytes(const StoredState& state) const {
 }
 
 Result<Finding> States::bytes() const {
-  const std::vector<const StoredState*> newest = history_.newest_states();
+  const std::vector<StoredState>& stored = history_.stored;
   int64_t done = 0;
-  for (const StoredState* state : newest) {
+  for (const StoredState& state : stored) {
     if (setting_.stopped()) return fail("interrupted");
-    setting_.progress("checking files", done++, static_cast<int64_t>(newest.size()));
-    NAITE_TRY(state_bytes(*state));
+    setting_.progress("checking files", done++, static_cast<int64_t>(stored.size()));
+    NAITE_TRY(state_bytes(state));
   }
-  return Finding{fmt::format("{} states: every file is the one that was logged", newest.size())};
+  return Finding{fmt::format("{} states: every file is the one that was logged", stored.size())};
 }
 
 Result<train::StateSetting> States::setting_of(const StoredState& state) {
@@ -151,9 +151,9 @@ bool States::is_on_its_way(const std::string& directory) const {
 }
 
 // Nothing lies beside the states that the log has. Returns the one that it is going to have.
-Result<std::string> States::no_others(const std::vector<const StoredState*>& known) const {
+Result<std::string> States::no_others() const {
   std::set<std::string> logged;
-  for (const StoredState* state : known) logged.insert(state->directory);
+  for (const StoredState& state : history_.stored) logged.insert(state.directory);
   std::string unentered;
   for (const fs::path& parent : {setting_.run.checkpoints(), setting_.run.audits()}) {
     if (!fs::exists(parent)) continue;
@@ -175,49 +175,48 @@ Result<std::string> States::no_others(const std::vector<const StoredState*>& kno
 Status States::bills() const {
   const StoredState* before = nullptr;
   bool had = false;
-  for (const StoredState* state : history_.newest_states()) {
-    if (!state->checkpoint || !is_asked_for(*state)) continue;
+  for (const StoredState& state : history_.stored) {
+    if (!state.checkpoint || !is_asked_for(state)) continue;
     NAITE_ASSIGN(record::StoredCheckpoint* const stored,
-                 setting_.states.open(setting_.run.path() / state->directory));
+                 setting_.states.open(setting_.run.path() / state.directory));
     const bool has = stored->record().files.contains(record::kBillFile);
-    if (before != nullptr && has != had && (had || state->amendments == 0))
+    if (before != nullptr && has != had && (had || state.amendments == 0))
       return fail("{}/{} is missing, other checkpoints have one",
-                  has ? before->directory : state->directory, record::kBillFile);
-    before = state;
+                  has ? before->directory : state.directory, record::kBillFile);
+    before = &state;
     had = has;
   }
   return {};
 }
 
 Result<Finding> States::states() {
-  const std::vector<const StoredState*> newest = history_.newest_states();
+  const std::vector<StoredState>& stored = history_.stored;
   int64_t done = 0;
-  for (const StoredState* state : newest) {
+  for (const StoredState& state : stored) {
     if (setting_.stopped()) return fail("interrupted");
-    if (!is_asked_for(*state)) continue;
-    setting_.progress("checking states", done++, static_cast<int64_t>(newest.size()));
-    NAITE_TRY(setting_.source.fetch_state(history_, *state, [&](const formats::Record& claimed) {
-      return expected(*state, claimed);
-    }));
-    NAITE_TRY(state_bytes(*state));
-    NAITE_TRY(state_content(*state));
+    if (!is_asked_for(state)) continue;
+    setting_.progress("checking states", done++, static_cast<int64_t>(stored.size()));
+    NAITE_TRY(setting_.source.fetch_state(
+        history_, state, [&](const formats::Record& claimed) { return expected(state, claimed); }));
+    NAITE_TRY(state_bytes(state));
+    NAITE_TRY(state_content(state));
   }
   NAITE_TRY(bills());
-  NAITE_ASSIGN(const std::string unentered, no_others(newest));
+  NAITE_ASSIGN(const std::string unentered, no_others());
   NAITE_TRY(record::check_exact_files(setting_.run, claims_.manifest(), history_));
   if (!unentered.empty()) {
     NAITE_TRY(unentered_content(unentered));
     return Finding{fmt::format("{} states as logged; {} is not in the log yet, as after a kill: "
                                "nothing is said about its weights until training enters it",
-                               newest.size(), unentered),
+                               stored.size(), unentered),
                    Outcome::kOpen};
   }
-  if (done < static_cast<int64_t>(newest.size()))
+  if (done < static_cast<int64_t>(stored.size()))
     return Finding{fmt::format("{} of {} states fetched: every file and digest as logged; the "
                                "others were not looked at",
-                               done, newest.size()),
+                               done, stored.size()),
                    Outcome::kOpen};
-  return Finding{fmt::format("{} states: every file, digest{} as logged", newest.size(),
+  return Finding{fmt::format("{} states: every file, digest{} as logged", stored.size(),
                              history_.commitment.model_key.empty() ? "" : " and signature")};
 }
 
@@ -225,7 +224,7 @@ Result<Finding> States::distinct() const {
   std::map<std::string, int64_t> seen;
   for (const StoredState& state : history_.stored) {
     const auto [it, is_new] = seen.emplace(state.weights, state.step);
-    if (!is_new && it->second != state.step)
+    if (!is_new)
       return fail("the states after steps {} and {} have the same weights", it->second, state.step);
   }
   return Finding{fmt::format("{} states, no two with the same weights", seen.size())};

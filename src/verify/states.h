@@ -28,7 +28,7 @@ class States {
   Status unentered_content(const std::string& directory);
   bool is_on_its_way(const std::string& directory) const;
   Status bills() const;
-  Result<std::string> no_others(const std::vector<const record::StoredState*>& known) const;
+  Result<std::string> no_others() const;
 
   Setting& setting_;
   Claims& claims_;

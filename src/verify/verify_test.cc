@@ -239,8 +239,8 @@ TEST_F(Verify, EveryStateIsHashedOnce) {
               list.check("replay", replays.replays(*replays.selected(report), report)))
       << report.to_json().dump(1);
   ASSERT_EQ(report.replays.size(), 12u);
-  for (const record::StoredState* state : claims.history().newest_states()) {
-    const fs::path directory = request.run / state->directory;
+  for (const record::StoredState& state : claims.history().stored) {
+    const fs::path directory = request.run / state.directory;
     int64_t bytes = 0;
     for (const auto& entry : fs::recursive_directory_iterator(directory)) {
       const std::string name = entry.path().filename();
@@ -248,7 +248,7 @@ TEST_F(Verify, EveryStateIsHashedOnce) {
       const bool has_tensors = name.ends_with(".safetensors") || name == "cursor.json";
       bytes += static_cast<int64_t>(entry.file_size()) * (has_tensors ? 2 : 1);
     }
-    EXPECT_EQ((*setting.states.open(directory))->bytes_hashed(), bytes) << state->directory;
+    EXPECT_EQ((*setting.states.open(directory))->bytes_hashed(), bytes) << state.directory;
   }
 }
 

@@ -40,7 +40,7 @@ Result<Finding> Vouchers::cosignatures() const {
   std::map<std::string, std::vector<int64_t>> signed_by;  // hint of a key: steps
   int64_t checkpoints = 0, last = 0;
   for (const StoredState& state : history_.stored) {
-    if (history_.find(state.step) != &state || !state.checkpoint) continue;
+    if (!state.checkpoint) continue;
     ++checkpoints;
     last = state.step;
     NAITE_ASSIGN(const std::vector<ledger::ModelCosignature> found, cosignatures_of(state));
